@@ -1,0 +1,1 @@
+//! Micro-benchmarks, generators and the side-by-side harness.

@@ -1,0 +1,1 @@
+//! Holds configuration in Postgres and publishes its versions.

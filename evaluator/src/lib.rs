@@ -1,0 +1,1 @@
+//! Decides flags (engine) and serves decisions to applications (the data plane).

@@ -1,0 +1,1 @@
+//! Puts decisions into the log: the recorder, pseudonyms, the spool.

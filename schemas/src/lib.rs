@@ -1,0 +1,3 @@
+//! What every crate shares: ids, decisions, batch codecs, rollup cells, sketches, limits. Pure.
+
+pub mod decision;

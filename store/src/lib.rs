@@ -1,0 +1,1 @@
+//! The rollup store: upsert cells, run queries.
