@@ -1,0 +1,31 @@
+//! The limits that every crate must agree on, each with its reason.
+
+/// Decisions in one batch at most: the recorder flushes at this many rows; a frame stays well under 1 MiB.
+pub const BATCH_DECISIONS_MAX: usize = 8192;
+
+/// Below this many decisions a batch is written as protobuf rows: the fixed cost of Arrow messages (some 3 kB and
+/// 10 us) is then larger than the rows.
+pub const PROTOBUF_DECISIONS_BELOW: usize = 50;
+
+/// A batch larger than this is refused when decoding: no honest producer makes one (8192 decisions plus one call's
+/// overshoot, contexts of 64 attributes), and it bounds what a damaged length can make us allocate.
+pub const BATCH_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Attributes of one context that are logged at most (data-plane.md section 11).
+pub const CONTEXT_ATTRIBUTES_MAX: usize = 64;
+
+/// A silent producer is taken for dead after this long, in microseconds of append time: ten missed heartbeats.
+pub const PRODUCER_EXPIRY_US: i64 = 10_000_000;
+
+/// An idle producer appends a heartbeat this often, in microseconds.
+pub const HEARTBEAT_INTERVAL_US: i64 = 1_000_000;
+
+/// The longest a decision waits in the recorder before it is appended, in microseconds: the window that a SIGKILL can
+/// lose.
+pub const FLUSH_INTERVAL_US: i64 = 100_000;
+
+/// Events older than this at append are counted in the minute of their append, in microseconds.
+pub const EVENT_TIME_PAST_US: i64 = 24 * 3_600_000_000;
+
+/// Events further in the future than this at append are counted in the minute of their append, in microseconds.
+pub const EVENT_TIME_FUTURE_US: i64 = 5 * 60_000_000;

@@ -1,0 +1,84 @@
+//! The questions a store answers: one small algebra that every backend can run.
+
+use std::ops::Range;
+
+use arrow::array::RecordBatch;
+use flagmint_schemas::ids::OrganizationId;
+use flagmint_schemas::rollup::Table;
+use uuid::Uuid;
+
+/// How time appears in the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Period {
+    /// One row over the whole range: no time column.
+    Whole,
+    /// A row per hour: column `time_us` is the hour's start.
+    Hour,
+    /// A row per UTC day: column `time_us` is the day's start.
+    Day,
+}
+
+/// A condition on cells before they are merged across chunks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Filter {
+    /// An id dimension is one of these.
+    IdIn(&'static str, Vec<Uuid>),
+    /// A `u8` dimension is one of these.
+    CodeIn(&'static str, Vec<u8>),
+    /// A text dimension equals this.
+    TextIs(&'static str, String),
+}
+
+/// A condition on merged rows: case-insensitively, at least one of the text columns contains the text, or equals one of
+/// the other texts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Having {
+    /// Text columns of the answer (dimensions grouped by, or `Max` texts).
+    pub columns: Vec<&'static str>,
+    /// Substring looked for, ignoring case.
+    pub contains: String,
+    /// Whole values that match as well, such as the pseudonym of a raw key asked for.
+    pub or_equals: Vec<String>,
+}
+
+/// Which merged rows of all are wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// Columns of the answer and whether descending, most significant first.
+    pub order_by: Vec<(&'static str, bool)>,
+    /// Rows to leave out first.
+    pub offset: usize,
+    /// Rows wanted at most.
+    pub limit: usize,
+}
+
+/// One question. The answer has the columns of `group_by` in order, then `time_us` unless `period` is `Whole`, then
+/// every non-key column of the table, merged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RollupQuery {
+    /// The table.
+    pub table: Table,
+    /// The tenant: no row of another is read. `None` only for the audit of the whole installation.
+    pub organization: Option<OrganizationId>,
+    /// Cells whose time starts in this range, microseconds; both ends on a minute.
+    pub time_us: Range<i64>,
+    /// All must hold.
+    pub filters: Vec<Filter>,
+    /// Dimensions kept apart.
+    pub group_by: Vec<&'static str>,
+    /// How time appears.
+    pub period: Period,
+    /// Condition on merged rows.
+    pub having: Option<Having>,
+    /// Part of the rows; `None` for all, in no particular order.
+    pub page: Option<Page>,
+}
+
+/// Merged rows.
+#[derive(Clone, Debug)]
+pub struct Rows {
+    /// The rows asked for, in one batch.
+    pub batch: RecordBatch,
+    /// How many rows there are before paging.
+    pub total: u64,
+}
