@@ -1,0 +1,65 @@
+# What a person types. `make` alone says what there is. CONTRIBUTING.md has the short loops.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+# One target directory for all clones, outside of them: a clean clone need not compile 400 dependencies again.
+export CARGO_TARGET_DIR ?= $(HOME)/.cache/flagmint-target
+# rustup puts cargo here; a shell opened before that does not know.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+# One profile for everything, so that nothing is compiled twice; --locked, so that all build the same versions.
+CARGO := --release --locked
+BIN := $(CARGO_TARGET_DIR)/release/flagmint
+STEP = @printf '\n== %s\n' >&2
+
+.PHONY: help setup run build test quick fmt lint docs bench audit
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+setup: ## install what is missing; says what it does, quick when nothing is
+	@dev/setup
+
+build: setup
+	$(STEP) 'building flagmint'
+	@cargo build $(CARGO) -p flagmint-server
+
+run: build ## build everything and run the demo until Ctrl-C
+	@exec $(BIN) demo
+
+test: setup ## every check and test, as CI runs them
+	$(STEP) 'format'
+	@cargo fmt --all -- --check
+	@$(MAKE) lint
+	@$(MAKE) docs
+	$(STEP) 'tests, with a PostgreSQL'
+	@dev/servers/with-postgres cargo test $(CARGO) --workspace
+	$(STEP) 'the commands of the README'
+	@cargo build $(CARGO) -p flagmint-server
+	@dev/readme-commands $(BIN)
+	$(STEP) 'all checks passed'
+
+quick: ## unit tests only: no servers, no doc tests
+	@cargo test $(CARGO) --workspace --lib --bins --exclude flagmint-control-plane --exclude flagmint-server
+
+fmt: ## format all code
+	@cargo fmt --all
+
+lint: ## clippy; warnings are failures
+	$(STEP) 'clippy'
+	@cargo clippy $(CARGO) --workspace --all-targets -- -D warnings
+
+docs:
+	$(STEP) 'documentation'
+	@RUSTDOCFLAGS='-D warnings' cargo doc $(CARGO) --workspace --no-deps
+
+bench: setup ## run the benchmarks, write benches/results/*.json, print the tables
+	@dev/bench
+
+audit: ## licences and known vulnerabilities of all dependencies (installs cargo-deny)
+	@command -v cargo-deny >/dev/null || cargo install --locked cargo-deny
+	@cargo deny --locked check
