@@ -54,13 +54,12 @@ impl LocalLog {
     pub fn open(options: Options) -> Result<Self, LogError> {
         options.validate()?;
         let directory = Directory::open(&options)?;
+        let closed_ends = directory.closed_ends()?;
+        let closed_end = |number: u32| closed_ends.as_ref().and_then(|ends| ends.get(number as usize).copied());
         let writers: Vec<PartitionWriter> = (0..options.partitions)
-            .map(|number| PartitionWriter::open(&options, &directory, number))
+            .map(|number| PartitionWriter::open(&options, &directory, number, closed_end(number)))
             .collect::<Result<_, _>>()?;
         let partitions: Vec<Arc<Partition>> = writers.iter().map(|writer| writer.partition().clone()).collect();
-        if let Some(ends) = directory.closed_ends() {
-            check_ends(&partitions, &ends)?;
-        }
         directory.mark_open()?;
         let epoch = directory.epoch;
         let failure = Arc::new(OnceLock::new());
@@ -138,21 +137,6 @@ fn queue_full(limit: &'static str) -> LogError {
 
 fn writer_gone() -> LogError {
     LogError::Fatal("the writer thread has ended".to_owned())
-}
-
-/// After an orderly close every record must still be there.
-fn check_ends(partitions: &[Arc<Partition>], ends: &[u64]) -> Result<(), LogError> {
-    for (partition, expected) in partitions.iter().zip(ends) {
-        let end = partition.bounds().end;
-        if end < *expected {
-            return Err(LogError::Fatal(format!(
-                "{} ends at offset {end}, but was closed in order at {expected}: records were damaged or removed since. Restore the \
-                 directory from a backup, or move the whole log directory aside: a new log starts with a new epoch",
-                partition.directory.display()
-            )));
-        }
-    }
-    Ok(())
 }
 
 /// Runs disk work where it may block.

@@ -62,9 +62,15 @@ impl Directory {
     }
 
     /// End offsets of the last orderly close, if that was how the log was left.
-    pub fn closed_ends(&self) -> Option<Vec<u64>> {
-        let text = fs::read_to_string(self.path.join("CLOSED")).ok()?;
-        text.lines().map(|line| line.parse().ok()).collect()
+    pub fn closed_ends(&self) -> Result<Option<Vec<u64>>, LogError> {
+        let path = self.path.join("CLOSED");
+        match fs::read_to_string(&path) {
+            Ok(text) => text.lines().map(|line| line.parse().ok()).collect::<Option<_>>().map(Some).ok_or_else(|| {
+                LogError::Fatal(format!("{} is damaged: check the disk, then remove it", path.display()))
+            }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(at(&path, "read", &error)),
+        }
     }
 
     /// Forgets the note of the last close; must be durable before anything is appended.

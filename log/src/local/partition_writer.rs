@@ -13,7 +13,7 @@ use super::frame::{self, Stamp};
 use super::options::SyncData;
 use super::partition::{End, Partition};
 use super::recover;
-use super::segment::{Segment, Source};
+use super::segment::{Segment, Source, damaged};
 use super::writer::Request;
 use super::{Directory, Options};
 use crate::LogError;
@@ -38,11 +38,17 @@ pub(super) struct PartitionWriter {
 }
 
 impl PartitionWriter {
-    /// Recovers one partition from its directory, creating it if it is new.
+    /// Recovers one partition from its directory, creating it if it is new. `closed_end` is the end it had if it was
+    /// closed in order.
     ///
     /// # Errors
     /// [`LogError::Fatal`] if it is damaged, [`LogError::Retry`] if the disk is too full to create it.
-    pub fn open(options: &Options, directory: &Directory, number: u32) -> Result<Self, LogError> {
+    pub fn open(
+        options: &Options,
+        directory: &Directory,
+        number: u32,
+        closed_end: Option<u64>,
+    ) -> Result<Self, LogError> {
         let path = directory.partition(number)?;
         let source = Source { partition: number, seed: frame::seed(directory.epoch, number) };
         let mut segments = list_segments(&path).map_err(|error| at(&path, "list", &error))?;
@@ -53,7 +59,7 @@ impl PartitionWriter {
         };
         let active = Arc::new(active);
         segments.push(active.clone());
-        let (recovered, allocated) = recover_last(options, &active, source)?;
+        let (recovered, allocated) = recover_last(options, &active, source, closed_end)?;
         let last_append_time_us = match (recovered.last_append_time_us, segments.iter().nth_back(1)) {
             (Some(time_us), _) => time_us,
             (None, Some(previous)) => scan(previous, source)?.last_append_time_us.unwrap_or(i64::MIN),
@@ -236,9 +242,17 @@ fn scan(segment: &Segment, source: Source) -> Result<recover::Scan, LogError> {
 }
 
 /// Finds the end of the last segment, cuts a torn tail and makes what is left durable. Also tells whether its space is reserved.
-fn recover_last(options: &Options, active: &Segment, source: Source) -> Result<(recover::Scan, bool), LogError> {
+fn recover_last(
+    options: &Options,
+    active: &Segment,
+    source: Source,
+    closed_end: Option<u64>,
+) -> Result<(recover::Scan, bool), LogError> {
     let path = &active.path;
     let scan = scan(active, source)?;
+    if closed_end.is_some_and(|end| scan.end.offset < end) {
+        return Err(damaged(path, scan.end));
+    }
     let file = active.file().map_err(|error| at(path, "open", &error))?;
     if recover::tail_is_torn(file, path, source.seed, scan.end)? {
         tracing::warn!(path = %path.display(), offset = scan.end.offset, position = scan.end.position, "torn tail cut off");
