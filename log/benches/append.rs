@@ -59,5 +59,18 @@ fn read(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group! { name = benches; config = Criterion::default().sample_size(20); targets = append, read }
+/// Opening a log whose last segment is full: the most recovery ever has to read of one partition.
+fn recover(criterion: &mut Criterion) {
+    let runtime = Runtime::new().expect("runtime");
+    let directory = tempfile::tempdir().expect("temporary directory");
+    let open = || LocalLog::open(Options::new(directory.path(), 1)).expect("open");
+    let log = open();
+    let payload = Bytes::from(vec![0xa5; FRAME_BYTES]);
+    let append = |_| log.append(Append { partition: 0, header: Bytes::new(), payload: payload.clone() });
+    runtime.block_on(try_join_all((0..2000).map(append))).expect("append");
+    drop(log);
+    criterion.bench_function("open_with_64MiB_segment", |bencher| bencher.iter(|| drop(open())));
+}
+
+criterion_group! { name = benches; config = Criterion::default().sample_size(20); targets = append, read, recover }
 criterion_main!(benches);

@@ -1,4 +1,12 @@
 //! The log of the embedded mode: segment files on a local disk, one writer thread with group commit.
+//!
+//! | metric | counts |
+//! |---|---|
+//! | `flagmint_log_queue_full_total{limit}` | records pushed back because too many `records` or `bytes` wait |
+//! | `flagmint_log_too_large_total` | records refused for their size |
+//! | `flagmint_log_disk_full_total` | groups pushed back by a full disk |
+//! | `flagmint_log_group_records_total`, `flagmint_log_group_bytes_total` | records and bytes that reached the writer |
+//! | `flagmint_log_group_commit_seconds` | histogram: time to write a group and make it durable |
 
 mod directory;
 mod frame;

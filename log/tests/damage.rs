@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use flagmint_log::{Append, DecisionLog, LocalLog, LogError, Options};
 use futures::future::try_join_all;
+use proptest::prelude::*;
 
 const PAYLOAD_BYTES: usize = 100;
 /// 36 bytes of head, then header and payload.
@@ -137,6 +138,26 @@ async fn torn_tails_are_cut_and_damage_is_refused() {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// After an orderly close any change to durable bytes is refused at the record it is in; changes behind them do not matter.
+    #[test]
+    fn any_change_after_an_orderly_close_is_located(start in 0..at(RECORDS + 2), bytes in prop::collection::vec(any::<u8>(), 1..300)) {
+        tokio::runtime::Runtime::new().unwrap().block_on(async {
+            let directory = tempfile::tempdir().unwrap();
+            fill(directory.path(), 0..RECORDS).await;
+            let path = segment(directory.path(), 0);
+            let before = fs::read(&path).unwrap();
+            edit(&path, |file| file[start..start + bytes.len()].copy_from_slice(&bytes));
+            let after = fs::read(&path).unwrap();
+            let changed = before[..at(RECORDS)].iter().zip(&after).position(|(before, after)| before != after);
+            let expected = changed.map_or(Records(RECORDS), |position| DamagedAt(position / FRAME_BYTES));
+            assert_eq!(outcome(directory.path()).await, expected);
+        });
+    }
+}
+
 #[tokio::test]
 async fn a_group_torn_in_its_middle_is_cut_but_not_if_a_later_group_exists() {
     for (later_group, expected) in [(false, Records(4)), (true, DamagedAt(4))] {
@@ -184,7 +205,9 @@ async fn a_missing_segment_in_the_middle_is_refused_when_read() {
     let log = open(directory.path()).unwrap();
     assert!(!log.read(0, 0, 1 << 20).await.unwrap().is_empty());
     let missing = bases[0] as u64;
-    assert!(matches!(log.read(0, missing, 1 << 20).await, Err(LogError::Fatal(_))));
+    let error = log.read(0, missing, 1 << 20).await.unwrap_err();
+    let text = format!("ends before offset {missing}: the file was cut, or the segment file after it is missing");
+    assert!(matches!(&error, LogError::Fatal(message) if message.contains(&text)), "{error}");
     assert!(!log.read(0, bases[1] as u64, 1 << 20).await.unwrap().is_empty());
 }
 

@@ -117,7 +117,7 @@ impl Drop for Tmpfs {
 async fn survive_full_tmpfs(tmpfs: &Tmpfs) {
     let path = tmpfs.0.path();
     let ballast = path.join("ballast");
-    fs::write(&ballast, vec![1; 8 * 64 << 10]).expect("ballast");
+    fs::write(&ballast, vec![1; 512 << 10]).expect("ballast");
     let directory = path.join("log");
     let log = survive(&directory, || fs::remove_file(&ballast).expect("remove")).await;
     let end = append_until_full(&log, log.bounds(0).await.expect("bounds").end).await;

@@ -3,13 +3,14 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use flagmint_log::{Append, DecisionLog, LocalLog, LogError, Options};
 use futures::future::{join_all, try_join_all};
+use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -86,6 +87,46 @@ async fn a_failed_fsync_is_final_until_reopened() {
 }
 
 #[tokio::test]
+async fn a_panic_in_the_writer_leaves_nobody_waiting() {
+    let directory = tempfile::tempdir().unwrap();
+    let clock = Arc::new(|| panic!("a clock that panics, on purpose"));
+    let log = LocalLog::open(Options { clock, ..options(directory.path()) }).unwrap();
+    let watch = log.wait_beyond(0, 0);
+    assert!(matches!(log.append(record(10)).await, Err(LogError::Fatal(_))));
+    assert!(matches!(tokio::time::timeout(DEADLINE, watch).await.unwrap(), Err(LogError::Fatal(_))));
+    drop(log);
+    assert_eq!(LocalLog::open(options(directory.path())).unwrap().bounds(0).await, Ok(0..0));
+}
+
+/// A metrics recorder that knows the one counter of pushed-back records.
+#[derive(Default)]
+struct Counted {
+    queue_full: Arc<AtomicU64>,
+}
+
+impl Recorder for Counted {
+    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
+        if key.name() == "flagmint_log_queue_full_total" {
+            Counter::from_arc(self.queue_full.clone())
+        } else {
+            Counter::noop()
+        }
+    }
+
+    fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
+        Gauge::noop()
+    }
+
+    fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
+        Histogram::noop()
+    }
+}
+
+#[tokio::test]
 async fn a_slow_disk_pushes_back() {
     for (queue_records, queue_bytes, limit) in [(4, usize::MAX, "records"), (1000, 4 * 136, "bytes")] {
         let directory = tempfile::tempdir().unwrap();
@@ -106,7 +147,9 @@ async fn a_slow_disk_pushes_back() {
         };
         let log = LocalLog::open(options).unwrap();
         let stalled = disk.lock().unwrap();
-        let appends: Vec<_> = (0..100).map(|_| log.append(record(100))).collect();
+        let counted = Counted::default();
+        let call = || (0..100).map(|_| log.append(record(100))).collect::<Vec<_>>();
+        let appends = metrics::with_local_recorder(&counted, call);
         drop(stalled);
         let results = join_all(appends).await;
         let taken = results.iter().filter(|result| result.is_ok()).count();
@@ -115,6 +158,7 @@ async fn a_slow_disk_pushes_back() {
             .filter(|result| matches!(result, Err(LogError::Retry(text)) if text.contains(limit)))
             .count();
         assert_eq!(taken + pushed_back, 100);
+        assert_eq!(counted.queue_full.load(Ordering::SeqCst), pushed_back as u64, "each refusal is counted");
         assert!(pushed_back > 0 && taken >= 4, "{taken} taken");
         assert_eq!(log.bounds(0).await, Ok(0..taken as u64), "what was pushed back is not there");
         assert_eq!(log.append(record(100)).await, Ok(taken as u64), "the queue is free again");

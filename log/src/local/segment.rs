@@ -134,7 +134,7 @@ impl Segment {
             at += frame.len();
             place = Place { offset: place.offset + 1, position: place.position + frame.len() as u64 };
         }
-        if records.is_empty() { Err(damaged(&self.path, place)) } else { Ok((records, place)) }
+        if records.is_empty() { Err(self.unreadable(place, block)) } else { Ok((records, place)) }
     }
 
     /// Walks frame heads from the nearest known place. Checksums are left to the read that follows.
@@ -146,7 +146,7 @@ impl Segment {
             while place.offset < offset && (at == 0 || block.len().saturating_sub(at) >= HEAD_BYTES) {
                 let head = Head::parse(&block[at..])
                     .filter(|head| head.offset == place.offset)
-                    .ok_or_else(|| damaged(&self.path, place))?;
+                    .ok_or_else(|| self.unreadable(place, &block))?;
                 let mut index = self.index();
                 if index.frontier == place {
                     index.push(head.frame_bytes());
@@ -156,6 +156,18 @@ impl Segment {
             }
         }
         Ok(place)
+    }
+
+    /// The error for a place where a frame must be and is not; `block` is what the file holds from about there on.
+    fn unreadable(&self, place: Place, block: &Bytes) -> LogError {
+        if !block.is_empty() {
+            return damaged(&self.path, place);
+        }
+        LogError::Fatal(format!(
+            "{} ends before offset {}: the file was cut, or the segment file after it is missing. {REMEDY}",
+            self.path.display(),
+            place.offset
+        ))
     }
 
     /// Append time of the first frame in microseconds since the Unix epoch, `None` if there is no frame yet.
@@ -183,12 +195,14 @@ pub(super) struct Source {
     pub seed: u32,
 }
 
+/// What a person can do about lost or changed bytes.
+const REMEDY: &str = "Check the disk; restore the file from a backup, or move the whole log directory aside: a new log starts with a new \
+                      epoch, what is folded already stays, and records not folded yet are reported as missing";
+
 /// The error for bytes that were durable once and are not what was written.
 pub(super) fn damaged(path: &Path, place: Place) -> LogError {
     LogError::Fatal(format!(
-        "{} is damaged at byte {} (offset {}): the record there was written whole, but is not what was written. Check the disk; \
-         restore this file from a backup, or move the whole log directory aside: a new log starts with a new epoch, \
-         what is folded already stays, and records not folded yet are reported as missing",
+        "{} is damaged at byte {} (offset {}): the record there was written whole, but is not what was written. {REMEDY}",
         path.display(),
         place.position,
         place.offset

@@ -98,6 +98,12 @@ impl Writer {
         Some(group)
     }
 
+    /// Tells everybody who waits that the log has failed.
+    fn wake_watchers(&self) {
+        let fail = |end: &mut End| end.failed = true;
+        self.partitions.iter().for_each(|writer| writer.partition().end.send_modify(fail));
+    }
+
     fn commit(&mut self, group: Vec<Request>) {
         let started = Instant::now();
         let now_us = (self.clock)();
@@ -118,12 +124,22 @@ impl Writer {
             }
         }
         if self.failure.get().is_some() {
-            let fail = |end: &mut End| end.failed = true;
-            self.partitions.iter().for_each(|writer| writer.partition().end.send_modify(fail));
+            self.wake_watchers();
         }
         metrics::counter!("flagmint_log_group_records_total").increment(records as u64);
         metrics::counter!("flagmint_log_group_bytes_total").increment(bytes as u64);
         metrics::histogram!("flagmint_log_group_commit_seconds").record(started.elapsed());
+    }
+}
+
+impl Drop for Writer {
+    /// A bug that ends this thread must not leave anybody waiting for records that cannot come.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.failure
+                .get_or_init(|| LogError::Fatal("the writer thread panicked: this is a bug, start again".to_owned()));
+            self.wake_watchers();
+        }
     }
 }
 
