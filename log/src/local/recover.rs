@@ -58,27 +58,33 @@ fn next_frame(reader: &mut impl Read, frame: &mut Vec<u8>, seed: u32) -> io::Res
 pub(super) fn tail_is_torn(file: &File, path: &Path, seed: u32, end: Place) -> Result<bool, LogError> {
     let tail = read_data_from(file, end.position)
         .map_err(|error| LogError::Fatal(format!("cannot read {}: {error}", path.display())))?;
-    let proves_damage = |at: &usize| {
-        frame::verify(seed, &tail[*at..])
+    let Some(last_written) = tail.iter().rposition(|byte| *byte != 0) else { return Ok(false) };
+    // A frame may end in zeros of its own, so only the search is bounded by what is not zero.
+    let proves_damage = |at: usize| {
+        frame::verify(seed, &tail[at..])
             .is_some_and(|head| head.offset >= end.offset && u64::from(head.group_position) > end.position)
     };
-    let mut candidates = (0..tail.len().saturating_sub(HEAD_BYTES - 1)).filter(|at| tail[*at..].starts_with(&MAGIC));
-    if candidates.any(|at| proves_damage(&at)) {
-        return Err(damaged(path, end));
-    }
-    Ok(tail.iter().any(|byte| *byte != 0))
+    let mut candidates = (0..=last_written).filter(|at| tail[*at..].starts_with(&MAGIC));
+    if candidates.any(proves_damage) { Err(damaged(path, end)) } else { Ok(true) }
 }
 
-/// The bytes from `position` to the end of the file, or from the first byte behind it that was ever written.
+/// The bytes behind `position`, leaving out at both ends what was reserved but never written: most of a 64 MiB segment.
 fn read_data_from(file: &File, position: u64) -> io::Result<Vec<u8>> {
-    let start = match rustix::fs::seek(file, rustix::fs::SeekFrom::Data(position)) {
-        Ok(start) => start,
-        Err(rustix::io::Errno::NXIO) => return Ok(Vec::new()),
-        // The file system cannot tell holes from data; zeros are read instead.
-        Err(_) => position,
-    };
-    let length = file.metadata()?.len().saturating_sub(start);
-    let mut data = vec![0; usize::try_from(length).expect("segments are limited to 1 GiB")];
+    let Some(start) = next_data(file, position)? else { return Ok(Vec::new()) };
+    let mut end = start;
+    while let Some(data) = next_data(file, end)? {
+        end = rustix::fs::seek(file, rustix::fs::SeekFrom::Hole(data))?;
+    }
+    let mut data = vec![0; usize::try_from(end - start).expect("segments are limited to 1 GiB")];
     file.read_exact_at(&mut data, start)?;
     Ok(data)
+}
+
+/// The next position at or behind `position` that was ever written; on file systems that do not know, any.
+fn next_data(file: &File, position: u64) -> io::Result<Option<u64>> {
+    match rustix::fs::seek(file, rustix::fs::SeekFrom::Data(position)) {
+        Ok(start) => Ok(Some(start)),
+        Err(rustix::io::Errno::NXIO) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
