@@ -13,6 +13,7 @@ mod bundle;
 mod home;
 mod limits;
 mod process;
+mod sync;
 #[cfg(test)]
 mod tests;
 
@@ -165,7 +166,7 @@ fn make_socket_dir(home: &Home) -> Result<(PathBuf, Option<tempfile::TempDir>), 
     let dir = home.dir.join("run");
     let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/-_.".contains(byte);
     let path = dir.as_os_str().as_encoded_bytes();
-    if path.len() + "/.s.PGSQL.5432".len() <= limits::SOCKET_PATH_BYTES && path.iter().all(|byte| is_plain(byte)) {
+    if path.len() + "/.s.PGSQL.5432".len() <= limits::SOCKET_PATH_BYTES && path.iter().all(is_plain) {
         home.make_private_dir(&dir)?;
         return Ok((dir, None));
     }

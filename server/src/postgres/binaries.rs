@@ -2,8 +2,7 @@
 //!
 //! A data directory belongs to one major version for good, so an existing one decides: never the newest that can be found.
 
-use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -11,6 +10,7 @@ use super::bundle::Bundle;
 use super::home::Home;
 use super::limits::LOWEST_MAJOR;
 use super::process;
+use super::sync::{sync, sync_tree};
 use super::{IoContext, PostgresError};
 
 /// Debian's layout: `<this>/<major>/bin`.
@@ -71,7 +71,7 @@ fn install(home: &Home, bundle: &Bundle) -> Result<Result<Binaries, String>, Pos
         home.give_tree(&template)?;
     }
     // The names appear only when what they stand for is on disk: a power cut leaves all or nothing.
-    sync(&new)?;
+    sync_tree(&new)?;
     if needs_data {
         fs::rename(&template, home.data()).during("put in place", &home.data())?;
     }
@@ -110,7 +110,7 @@ fn initialize(home: &Home, binaries: &Binaries) -> Result<(), PostgresError> {
 /// What is installed, best first: the newest of Debian's, then what `PATH` has.
 fn installed() -> Vec<Binaries> {
     let subdirs = fs::read_dir(DEBIAN_DIR).into_iter().flatten().flatten().map(|entry| entry.path().join("bin"));
-    let path = std::env::var_os("PATH").unwrap_or_else(OsString::new);
+    let path = std::env::var_os("PATH").unwrap_or_default();
     let on_path = std::env::split_paths(&path).find(|dir| dir.is_absolute() && dir.join("postgres").exists());
     // The link is followed, as initdb looks for its files beside its own place.
     let on_path = on_path.and_then(|dir| Some(dir.join("postgres").canonicalize().ok()?.parent()?.to_owned()));
@@ -143,12 +143,6 @@ fn remove_if_there(path: &Path) -> Result<(), PostgresError> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
         result => result.during("remove", path),
     }
-}
-
-/// Writes the file system of this directory to disk: one call for the thousand files of a new data directory.
-fn sync(dir: &Path) -> Result<(), PostgresError> {
-    let handle = File::open(dir).during("open", dir)?;
-    rustix::fs::syncfs(&handle).map_err(std::io::Error::from).during("sync", dir)
 }
 
 #[cfg(test)]

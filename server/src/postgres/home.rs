@@ -9,9 +9,12 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Instant;
 
+use super::limits::{LOCK_TIMEOUT, POLL_INTERVAL};
 use super::{IoContext, PostgresError};
 
 /// Homes of data directories that PostgreSQL's user cannot reach.
@@ -202,12 +205,35 @@ fn make_elsewhere(state_dir: &Path, pointer: &Path, account: Account) -> Result<
     Ok(dir.keep())
 }
 
+/// A program that was killed holds its lock for some milliseconds more, while the kernel takes it apart.
 fn lock(dir: &Path) -> Result<File, PostgresError> {
     let path = dir.join("lock");
-    let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).during("open", &path)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(fs::TryLockError::WouldBlock) => Err(PostgresError::Busy { dir: dir.to_owned() }),
-        Err(fs::TryLockError::Error(error)) => Err(error).during("lock", &path),
+    let file =
+        OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path).during("open", &path)?;
+    let deadline = Instant::now() + LOCK_TIMEOUT;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(fs::TryLockError::WouldBlock) if Instant::now() < deadline => thread::sleep(POLL_INTERVAL),
+            Err(fs::TryLockError::WouldBlock) => return Err(PostgresError::Busy { dir: dir.to_owned() }),
+            Err(fs::TryLockError::Error(error)) => return Err(error).during("lock", &path),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_user_postgres_is_found_unless_it_is_root() {
+        let check = |passwd: &str, expected: Option<(u32, u32)>| {
+            assert_eq!(find_postgres(passwd), expected.map(|(uid, gid)| Account { uid, gid }), "{passwd}");
+        };
+        check("root:x:0:0::/root:/bin/sh\npostgres:x:101:104:,,,:/var/lib/postgresql:/bin/bash\n", Some((101, 104)));
+        check("root:x:0:0::/root:/bin/sh\n", None);
+        check("postgres:x:0:0::/root:/bin/sh\n", None);
+        check("postgres-backup:x:7:7::/:/bin/sh\n", None);
+        check("postgres:x:many\n", None);
     }
 }

@@ -12,6 +12,10 @@ pub(super) const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a start is tried again while a predecessor that was killed still leaves. 1.6 s were seen on a loaded machine.
 pub(super) const PREDECESSOR_TIMEOUT: Duration = Duration::from_secs(15);
 
+/// How long the lock of the home is tried: a killed program leaves its own within some milliseconds, and a person who starts a
+/// second program by mistake should not wait.
+pub(super) const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// Pause between two looks at a starting or stopping server: short beside its 30 ms, long beside the cost of reading one small file.
 pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
@@ -23,3 +27,6 @@ pub(super) const SOCKET_PATH_BYTES: usize = 107;
 
 /// How much of the server's log an error quotes: its last words are what matters.
 pub(super) const LOG_TAIL_BYTES: u64 = 2_000;
+
+/// How many files are synced at a time: enough to share the journal's commits, few enough for any limit on threads.
+pub(super) const SYNC_THREADS: usize = 16;

@@ -5,6 +5,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -12,7 +13,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
-use rustix::process::{Pid, Signal, getpid, getppid, kill_process, set_parent_process_death_signal};
+use rustix::process::{Pid, Signal, geteuid, getpid, getppid, kill_process, set_parent_process_death_signal};
 
 use super::home::{Account, Home};
 use super::limits::{LOG_TAIL_BYTES, POLL_INTERVAL, PREDECESSOR_TIMEOUT, START_TIMEOUT, STOP_TIMEOUT};
@@ -20,7 +21,7 @@ use super::{IoContext, PostgresError};
 
 /// Small, since it serves one program; nothing that is for replication or parallel queries. fsync stays on. Time is UTC whatever the
 /// machine says, and dynamic shared memory are files of the data directory, because containers have a /dev/shm of 64 MB or none.
-const SETTINGS: [&str; 15] = [
+const SETTINGS: [&str; 16] = [
     "listen_addresses=",
     "shared_buffers=16MB",
     "max_connections=20",
@@ -30,6 +31,7 @@ const SETTINGS: [&str; 15] = [
     "min_wal_size=32MB",
     "wal_level=minimal",
     "max_wal_senders=0",
+    "max_logical_replication_workers=0",
     "jit=off",
     "autovacuum_max_workers=1",
     "dynamic_shared_memory_type=mmap",
@@ -131,12 +133,37 @@ impl Launch {
             if !blocked || Instant::now() > deadline {
                 return result;
             }
+            self.remove_stale_pid_file()?;
             thread::sleep(POLL_INTERVAL * 10);
         }
     }
 
+    /// PostgreSQL takes any process that has the pid of the killed server for that server: a zombie, or after the restart of a
+    /// container, where pids begin at 1 again, whatever has it now. A server and its children have the data directory as their
+    /// working directory, so where no process has, the file is only a remnant.
+    fn remove_stale_pid_file(&self) -> Result<(), PostgresError> {
+        let user = self.account.map_or_else(|| geteuid().as_raw(), |account| account.uid);
+        let processes = fs::read_dir("/proc").during("read", Path::new("/proc"))?.flatten();
+        let in_use = |process: &Path| match fs::read_link(process.join("cwd")) {
+            Ok(dir) => dir == self.data,
+            // It may be one of them: in a container root may not look at other users' processes.
+            Err(error) => error.kind() == io::ErrorKind::PermissionDenied,
+        };
+        let mut suspects = processes.filter(|entry| entry.metadata().is_ok_and(|metadata| metadata.uid() == user));
+        if suspects.any(|entry| in_use(&entry.path())) {
+            return Ok(());
+        }
+        let file = self.data.join("postmaster.pid");
+        match fs::remove_file(&file) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            result => result.during("remove", &file),
+        }
+    }
+
     fn start(&self) -> Result<Child, PostgresError> {
-        let mut log = OpenOptions::new().create(true).append(true).open(&self.log).during("open", &self.log)?;
+        // Failed statements are in it: not for everybody's eyes.
+        let mut log =
+            OpenOptions::new().create(true).append(true).mode(0o600).open(&self.log).during("open", &self.log)?;
         let log_start = log.seek(SeekFrom::End(0)).during("read", &self.log)?;
         let mut child = self.command(log).spawn().during("run", &self.program)?;
         let deadline = Instant::now() + START_TIMEOUT;

@@ -149,6 +149,22 @@ fn a_killed_server_recovers_at_the_next_start() {
 }
 
 #[test]
+fn a_pid_that_is_another_process_now_is_no_obstacle() {
+    let dir = data_dir();
+    drop(Postgres::start(dir.path()).unwrap());
+    let home = open(dir.path());
+    let mut stranger = process::command(Path::new("/bin/sleep"), home.account).arg("60").spawn().unwrap();
+    let pid_file = home.data().join("postmaster.pid");
+    let text = format!("{}\n{}\n1\n5432\n/nowhere\n\n\nready\n", stranger.id(), home.data().display());
+    fs::write(&pid_file, text).unwrap();
+    fs::set_permissions(&pid_file, Permissions::from_mode(0o644)).unwrap();
+    let postgres = Postgres::start_in(home, Bundle::embedded().as_ref());
+    stranger.kill().unwrap();
+    stranger.wait().unwrap();
+    assert_eq!(sql(postgres.unwrap().url(), &["select 1::bigint"]), 1);
+}
+
+#[test]
 fn a_second_program_is_refused() {
     let dir = data_dir();
     let _postgres = Postgres::start(dir.path()).unwrap();
