@@ -4,6 +4,8 @@
 //! and answers with the second rule applied across chunks, so whatever is emitted twice, late or again changes nothing.
 //! The embedded backend is Parquet files queried by DataFusion ([`parquet::ParquetStore`]).
 
+pub mod conformance;
+pub mod limits;
 pub mod parquet;
 pub mod query;
 

@@ -1,0 +1,56 @@
+//! Questions are checked against the table before anything is planned, so that a wrong one is refused with its reason.
+
+use arrow::datatypes::DataType;
+use flagmint_schemas::rollup::{Column, Role, Table};
+
+use super::maintain::rewritten_keys;
+use crate::{Filter, Period, RollupQuery, StoreError};
+
+/// Refuses questions that the table cannot answer.
+pub(super) fn check(query: &RollupQuery) -> Result<(), StoreError> {
+    let table = query.table;
+    if query.organization.is_some() && table.column("organization").is_none() {
+        return refuse(table, "organization", "is no column: its rows belong to no tenant");
+    }
+    for filter in &query.filters {
+        let (name, wanted) = match filter {
+            Filter::IdIn(name, _) => (name, DataType::FixedSizeBinary(16)),
+            Filter::CodeIn(name, _) => (name, DataType::UInt8),
+            Filter::TextIs(name, _) => (name, DataType::Utf8),
+        };
+        let fits = |column: &Column| column.role == Role::Dimension && column.data_type() == wanted;
+        if !table.column(name).is_some_and(fits) {
+            return refuse(table, name, "is no dimension of the filter's type");
+        }
+    }
+    let groupable = rewritten_keys(table);
+    for (at, name) in query.group_by.iter().enumerate() {
+        if !groupable.contains(name) || query.group_by[..at].contains(name) {
+            return refuse(table, name, "cannot be grouped by, or is named twice");
+        }
+    }
+    let answered = |name: &str| {
+        table.column(name).filter(|column| match column.role {
+            Role::Time => query.period != Period::Whole,
+            Role::Dimension | Role::Chunk => query.group_by.contains(&column.name),
+            _ => true,
+        })
+    };
+    let texts = query.having.iter().flat_map(|having| &having.columns);
+    for name in texts {
+        if !answered(name).is_some_and(|column| column.data_type() == DataType::Utf8) {
+            return refuse(table, name, "is no text in the answer");
+        }
+    }
+    let order = query.page.iter().flat_map(|page| &page.order_by);
+    for (name, _) in order {
+        if answered(name).is_none() {
+            return refuse(table, name, "is not in the answer");
+        }
+    }
+    Ok(())
+}
+
+fn refuse(table: Table, name: &str, why: &str) -> Result<(), StoreError> {
+    Err(StoreError::Refuse(format!("{name} of table {} {why}", table.name())))
+}
