@@ -1,1 +1,43 @@
 //! Holds configuration in Postgres and publishes its versions.
+//!
+//! [`router`] serves the management API's part for users, projects, environments, flags, variations, targeting rules,
+//! rollouts, segments and SDK keys. A write is one transaction: the rows, an audit entry, and for each environment whose
+//! compiled configuration it changes one publish (version + 1, snapshot, `NOTIFY flagmint_config`). Evaluators and the
+//! query API read the tables `environment_snapshots`, `api_keys`, `plans`, `organizations`, `projects`, `environments`,
+//! `flags`, `variations` and `installation` with SQL of their own; the migrations say what their columns mean.
+//!
+//! [`connect`] and [`migrate`] prepare the database, [`bootstrap_admin`] makes the first user.
+
+mod audit;
+mod bootstrap;
+mod caller;
+mod conditions;
+mod db;
+mod error;
+mod flags;
+mod keys;
+mod limits;
+mod paging;
+mod password;
+mod projects;
+mod publish;
+mod rate;
+mod reply;
+mod request;
+mod rollouts;
+mod routes;
+mod rules;
+mod scope;
+mod segments;
+mod state;
+mod text;
+mod token;
+mod users;
+mod values;
+mod variations;
+
+pub use bootstrap::{BootstrapError, Bootstrapped, PlanChoice, bootstrap_admin};
+pub use db::{DbError, Pool, connect, migrate};
+pub use routes::{openapi, router};
+pub use state::{ControlPlane, MeteredWrite, Settings};
+pub use token::Role;

@@ -1,0 +1,17 @@
+//! The management API over real HTTP, on a real Postgres with a database per test. `FLAGMINT_TEST_POSTGRES` holds a
+//! superuser's URL; `dev/servers/with-postgres` sets it.
+
+mod bodies;
+mod concurrency;
+mod flags;
+mod hostile;
+mod keys;
+mod outage;
+mod projects;
+mod rollouts;
+mod rules;
+mod segments;
+mod snapshots;
+mod support;
+mod users;
+mod variations;
