@@ -4,14 +4,27 @@
 //! of the batch, and the rows refer to it by index. The calls are in order of recording, and the decisions of call
 //! `i` are the `calls[i].decisions` rows that follow those of call `i - 1`.
 
+mod arrow_ipc;
+mod codec;
+mod column;
 pub mod header;
+mod protobuf;
+mod table;
+mod view;
+
+#[cfg(test)]
+mod tests;
 
 use uuid::Uuid;
 
 use crate::decision::{ErrorCode, Exit, Reason, Transport, Trigger};
 use crate::ids::{FlagId, KeyId, RuleId, VariationId};
 
+pub use codec::CodecError;
+pub use column::Texts;
 pub use header::{BatchHeader, Codec, HeaderError};
+pub use table::{CallColumns, ContextColumns, DecisionColumns};
+pub use view::BatchView;
 
 /// The rows of a batch. Equality is by content; codecs round-trip it exactly.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -11,6 +11,10 @@ pub const PROTOBUF_DECISIONS_BELOW: usize = 50;
 /// overshoot, contexts of 64 attributes), and it bounds what a damaged length can make us allocate.
 pub const BATCH_BYTES_MAX: usize = 16 * 1024 * 1024;
 
+/// A protobuf batch with more rows than this in any table is refused when decoding: producers write at most
+/// [`PROTOBUF_DECISIONS_BELOW`] or so, and an empty row is two bytes there but a hundred in memory.
+pub const PROTOBUF_ROWS_MAX: usize = 65_536;
+
 /// Attributes of one context that are logged at most (data-plane.md section 11).
 pub const CONTEXT_ATTRIBUTES_MAX: usize = 64;
 

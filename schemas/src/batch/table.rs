@@ -1,0 +1,183 @@
+//! The five tables of a batch as columns, version 1: their names and order are the schema that Arrow payloads leave out.
+//!
+//! "None" is 0 for the codes of `decision`, the nil id for ids, [`Call::NO_CONTEXT`](super::Call::NO_CONTEXT) and
+//! [`DecisionRow::NO_BUCKET`](super::DecisionRow::NO_BUCKET); truth is 1.
+
+use std::sync::{Arc, LazyLock};
+
+use arrow::array::{FixedSizeBinaryArray, Int64Array, RecordBatch, StringArray, UInt8Array, UInt32Array, UInt64Array};
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use uuid::Uuid;
+
+use super::column::{Column, Source};
+use super::{Call, Caller, CodecError, DecisionRow, ObservedContext, Outcome};
+
+/// Declares a table: its columns in order, each with its type and how it is taken from a row.
+macro_rules! table {
+    ($(#[$doc:meta])* $name:ident($table:literal) of $row:ident as $it:ident {
+        $($(#[$column_doc:meta])* $column:ident: $array:ty = $value:expr,)+
+    }) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug)]
+        pub struct $name {
+            rows: usize,
+            $($column: $array,)+
+        }
+
+        impl $name {
+            /// Number of rows.
+            #[must_use]
+            pub const fn len(&self) -> usize {
+                self.rows
+            }
+
+            /// Whether there is no row.
+            #[must_use]
+            pub const fn is_empty(&self) -> bool {
+                self.rows == 0
+            }
+
+            $($(#[$column_doc])*
+            #[must_use]
+            pub fn $column(&self) -> <$array as Column>::View<'_> {
+                Column::view(&self.$column)
+            })+
+
+            pub(super) const NAME: &str = $table;
+
+            pub(super) fn from_rows(rows: &[$row]) -> Self {
+                Self { rows: rows.len(), $($column: <$array as Column>::collect(rows.iter().map(|$it| $value)),)+ }
+            }
+
+            pub(super) fn schema() -> &'static SchemaRef {
+                static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
+                    let fields = vec![$(Field::new(stringify!($column), <$array as Column>::data_type(), false),)+];
+                    Arc::new(Schema::new(fields))
+                });
+                &SCHEMA
+            }
+
+            pub(super) fn read(source: &mut impl Source, rows: usize) -> Result<Self, CodecError> {
+                Ok(Self {
+                    rows,
+                    $($column: <$array as Column>::read(source, rows).map_err(|reason| {
+                        CodecError::malformed($table, format!("{}: {reason}", stringify!($column)))
+                    })?,)+
+                })
+            }
+
+            pub(super) fn record_batch(&self) -> RecordBatch {
+                let columns = vec![$(Column::array(&self.$column),)+];
+                RecordBatch::try_new(Self::schema().clone(), columns).expect("columns have the schema's types and one length")
+            }
+        }
+    };
+}
+
+table! {
+    /// Dictionary of callers.
+    CallerColumns("callers") of Caller as row {
+        /// Key ids.
+        key: FixedSizeBinaryArray = row.key.0,
+        /// Codes of `Transport`.
+        transport: UInt8Array = row.transport.code(),
+        /// Codes of `Trigger`.
+        trigger: UInt8Array = row.trigger.code(),
+        /// `custom.source`.
+        source: StringArray = row.source.as_str(),
+        /// Names of the client library.
+        sdk_name: StringArray = row.sdk_name.as_str(),
+        /// Versions of the client library.
+        sdk_version: StringArray = row.sdk_version.as_str(),
+        /// Platforms.
+        platform: StringArray = row.platform.as_str(),
+        /// Wrappers.
+        wrapper: StringArray = row.wrapper.as_str(),
+    }
+}
+
+table! {
+    /// Dictionary of outcomes.
+    OutcomeColumns("outcomes") of Outcome as row {
+        /// Flag ids.
+        flag: FixedSizeBinaryArray = row.flag.0,
+        /// Flag keys.
+        flag_key: StringArray = row.flag_key.as_str(),
+        /// Variation ids.
+        variation: FixedSizeBinaryArray = row.variation.0,
+        /// Codes of `Reason`.
+        reason: UInt8Array = row.reason.code(),
+        /// Codes of `ErrorCode`, or 0.
+        error_code: UInt8Array = row.error_code.map_or(0, crate::decision::ErrorCode::code),
+        /// Codes of `Exit`, or 0.
+        exit: UInt8Array = row.exit.map_or(0, crate::decision::Exit::code),
+        /// Rule ids.
+        rule: FixedSizeBinaryArray = row.rule.0,
+        /// Rollout ids.
+        rollout: FixedSizeBinaryArray = row.rollout,
+        /// Values as JSON text.
+        value_json: StringArray = row.value_json.as_str(),
+        /// 1 with analytics tracking.
+        analytics_enabled: UInt8Array = u8::from(row.analytics_enabled),
+    }
+}
+
+table! {
+    /// Dictionary of contexts, see [`ObservedContext`].
+    ContextColumns("contexts") of ObservedContext as row {
+        /// `user`, `organization`, `multi`, or empty.
+        kind: StringArray = row.kind.as_str(),
+        /// Pseudonyms of the keys.
+        key: StringArray = row.key.as_str(),
+        /// Hashes of the user keys; 0 means none.
+        user_hash: UInt64Array = row.user_hash,
+        /// Attributes as JSON objects.
+        attributes_json: StringArray = row.attributes_json.as_str(),
+        /// Attributes left out.
+        attributes_omitted: UInt32Array = row.attributes_omitted,
+    }
+}
+
+table! {
+    /// One row per call, see [`Call`].
+    CallColumns("calls") of Call as row {
+        /// Call ids, big-endian.
+        call_id: FixedSizeBinaryArray = Uuid::from_u128(row.call_id),
+        /// Event times, microseconds since the Unix epoch.
+        event_time_us: Int64Array = row.event_time_us,
+        /// Latencies, microseconds.
+        latency_us: UInt32Array = row.latency_us,
+        /// Evaluation times, nanoseconds.
+        evaluation_ns: UInt32Array = row.evaluation_ns,
+        /// Configuration versions.
+        config_version: UInt64Array = row.config_version,
+        /// Indexes of callers.
+        caller: UInt32Array = row.caller,
+        /// Indexes of contexts, or [`Call::NO_CONTEXT`].
+        context: UInt32Array = row.context,
+        /// Numbers of decisions.
+        decisions: UInt32Array = row.decisions,
+        /// API calls to bill.
+        api_calls: UInt32Array = row.api_calls,
+        /// Connections opened.
+        connections: UInt32Array = row.connections,
+        /// Custom and error events accepted.
+        track_events: UInt32Array = row.track_events,
+        /// Codes of `ErrorCode`, or 0.
+        error_code: UInt8Array = row.error_code.map_or(0, crate::decision::ErrorCode::code),
+        /// 1 if the decisions served count in analytics.
+        counted: UInt8Array = u8::from(row.counted),
+    }
+}
+
+table! {
+    /// One row per decision, see [`DecisionRow`].
+    DecisionColumns("decisions") of DecisionRow as row {
+        /// Indexes of outcomes.
+        outcome: UInt32Array = row.outcome,
+        /// Buckets, or [`DecisionRow::NO_BUCKET`].
+        bucket: UInt8Array = row.bucket,
+        /// Evaluations that each row stands for.
+        count: UInt32Array = row.count,
+    }
+}
