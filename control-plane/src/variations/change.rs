@@ -107,7 +107,7 @@ impl Change {
         let made_default = self.updates.iter().filter(|update| update.is_default).count();
         let keeps_default = kept.iter().any(|variation| variation.is_default);
         problems.check(made_default <= 1, "updates", "there can be one default variation only");
-        problems.check(made_default == 1 || keeps_default, "updates", "one variation must be the default");
+        problems.check(made_default >= 1 || keeps_default, "updates", "one variation must be the default");
         problems.finish()?;
 
         let mut keys: Vec<&str> = kept.iter().map(|variation| variation.key.as_str()).collect();
