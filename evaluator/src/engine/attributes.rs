@@ -8,14 +8,39 @@ use serde_json::Value;
 
 use super::values::{self, OBJECT_TEXT};
 
-/// Up to this many attributes a scan is faster than a search in an index of their hashes.
-const SCANNED_ATTRIBUTES: usize = 16;
+/// Slots of the table that finds most attributes in one step: a power of two, so many that few of a usual context share one.
+const SLOTS: usize = 256;
+/// Up to this many attributes, those that share a slot are told apart by a scan; beyond, by a search in an index.
+const SCANNED_ATTRIBUTES: usize = 24;
+/// Length of a [`Head`].
+const HEAD_BYTES: usize = 8;
 
 /// A piece of [`AttributeMap::texts`].
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Span {
     start: u32,
     end: u32,
+}
+
+/// The first eight bytes of a text, padded with zeros: tells most texts apart without reading them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Head(u64);
+
+impl Head {
+    pub(super) fn of(bytes: &[u8]) -> Self {
+        let word = bytes.first_chunk().copied().unwrap_or_else(|| {
+            let mut padded = [0; HEAD_BYTES];
+            padded[..bytes.len()].copy_from_slice(bytes);
+            padded
+        });
+        Self(u64::from_be_bytes(word))
+    }
+
+    /// Whether two texts are equal, given their heads.
+    #[inline]
+    pub(super) fn are_equal(a: (Self, &[u8]), b: (Self, &[u8])) -> bool {
+        a.0 == b.0 && a.1.len() == b.1.len() && (a.1.len() <= HEAD_BYTES || a.1 == b.1)
+    }
 }
 
 /// The value of an attribute as conditions see it.
@@ -27,6 +52,7 @@ pub(super) enum Operand {
     /// A string, with its items if it holds a list (`[a, b]`).
     Text {
         text: Span,
+        head: Head,
         items: Option<Box<[Span]>>,
     },
     List {
@@ -63,28 +89,45 @@ struct Attribute {
 }
 
 /// Attributes in order, names unique.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(super) struct AttributeMap {
     texts: String,
     attributes: Vec<Attribute>,
-    /// One bit per hash modulo 64: most names that are not there are told by it alone.
-    hash_bits: u64,
-    /// `(hash, position)` in order, for maps too large to scan; empty otherwise.
+    /// Of each attribute, the hash of what follows the last dot of its name in lower case: its tail.
+    tail_hashes: Vec<u64>,
+    /// By some bits of a tail hash: what is there.
+    slots: [Slot; SLOTS],
+    /// `(tail hash, position)` in order, for maps too large to scan; empty otherwise.
     index: Vec<(u64, u32)>,
 }
 
-/// A name that a condition may mean, ready for lookup.
-#[derive(Debug, Clone)]
-struct Candidate {
-    name: Box<str>,
-    lower: Box<str>,
-    lower_hash: u64,
+/// A slot's content: a position, or one of two marks.
+type Slot = u8;
+/// No attribute has a tail hash of this slot.
+const EMPTY: Slot = u8::MAX;
+/// Several have, or one whose position is beyond a slot's range.
+const SHARED: Slot = u8::MAX - 1;
+
+impl Default for AttributeMap {
+    fn default() -> Self {
+        let (texts, attributes, tail_hashes, index) = Default::default();
+        Self { texts, attributes, tail_hashes, slots: [EMPTY; SLOTS], index }
+    }
 }
 
-/// The attribute of a condition: the names it may be found under, best first.
+/// The attribute of a condition: the names it may be found under, best first. All of them end alike after their last dot.
 #[derive(Debug, Clone)]
 pub(super) struct AttributeQuery {
+    tail_hash: u64,
     candidates: Box<[Candidate]>,
+}
+
+/// A name that a condition may mean.
+#[derive(Debug, Clone)]
+struct Candidate {
+    lower_hash: u64,
+    name: Box<str>,
+    lower: Box<str>,
 }
 
 impl AttributeQuery {
@@ -97,15 +140,12 @@ impl AttributeQuery {
             for name in [name, bare].into_iter().chain(prefixed.iter().map(String::as_str)) {
                 if candidates.iter().all(|candidate| *candidate.name != *name) {
                     let lower = name.to_lowercase();
-                    candidates.push(Candidate {
-                        name: name.into(),
-                        lower_hash: name_hash(lower.as_bytes()),
-                        lower: lower.into(),
-                    });
+                    let lower_hash = name_hash(lower.as_bytes());
+                    candidates.push(Candidate { lower_hash, name: name.into(), lower: lower.into() });
                 }
             }
         }
-        Self { candidates: candidates.into() }
+        Self { tail_hash: tail_hash(&name.to_lowercase()), candidates: candidates.into() }
     }
 }
 
@@ -115,23 +155,27 @@ impl AttributeMap {
         Self {
             texts: String::with_capacity(text_bytes),
             attributes: Vec::with_capacity(attributes),
-            hash_bits: 0,
-            index: Vec::new(),
+            tail_hashes: Vec::with_capacity(attributes),
+            ..Self::default()
         }
     }
 
-    /// Adds an attribute called `prefix` + `name`, which must not be there yet; returns its position.
-    pub(super) fn push(&mut self, prefix: &str, name: &str, value: &Value) -> usize {
+    /// Adds an attribute called `prefix` + `name`, which must not be there yet.
+    pub(super) fn push(&mut self, prefix: &str, name: &str, value: &Value) {
         let operand = self.operand(value);
         let start = self.texts.len();
         self.texts.push_str(prefix);
         self.texts.push_str(name);
         let name = self.span_from(start);
         let lower = self.lower(name);
-        let lower_hash = name_hash(self.text(lower).as_bytes());
-        self.hash_bits |= hash_bit(lower_hash);
+        let (lower_hash, tail_hash) = (name_hash(self.text(lower).as_bytes()), tail_hash(self.text(lower)));
+        let slot = &mut self.slots[slot_of(tail_hash)];
+        *slot = match Slot::try_from(self.attributes.len()) {
+            Ok(position) if *slot == EMPTY && position < SHARED => position,
+            _ => SHARED,
+        };
+        self.tail_hashes.push(tail_hash);
         self.attributes.push(Attribute { name, lower, lower_hash, operand });
-        self.attributes.len() - 1
     }
 
     /// Replaces the value at `position`.
@@ -142,7 +186,7 @@ impl AttributeMap {
     /// To be called once, after the last change.
     pub(super) fn seal(&mut self) {
         if self.attributes.len() > SCANNED_ATTRIBUTES {
-            self.index = (0..).zip(&self.attributes).map(|(position, it)| (it.lower_hash, position)).collect();
+            self.index = self.tail_hashes.iter().copied().zip(0..).collect();
             self.index.sort_unstable();
         }
     }
@@ -175,40 +219,57 @@ impl AttributeMap {
         &self.texts[span.start as usize..span.end as usize]
     }
 
+    /// The bytes of [`Self::text`], without its check that the span ends between characters.
+    #[inline]
+    pub(super) fn bytes(&self, span: Span) -> &[u8] {
+        &self.texts.as_bytes()[span.start as usize..span.end as usize]
+    }
+
     /// The position of the attribute that `query` means.
     #[inline]
     pub(super) fn find(&self, query: &AttributeQuery) -> Option<usize> {
+        match self.slots[slot_of(query.tail_hash)] {
+            EMPTY => None,
+            SHARED if !self.index.is_empty() => self.find_in_index(query),
+            SHARED => self.find_by_scan(query),
+            position => self.goes_by(query, usize::from(position)),
+        }
+    }
+
+    /// The position, if the attribute there goes by one of the names. Which one does not matter if nothing competes with it.
+    #[inline]
+    fn goes_by(&self, query: &AttributeQuery, position: usize) -> Option<usize> {
+        let attribute = &self.attributes[position];
+        let candidate = query.candidates.iter().find(|it| it.lower_hash == attribute.lower_hash)?;
+        (*candidate.lower.as_bytes() == *self.bytes(attribute.lower)).then_some(position)
+    }
+
+    #[inline(never)]
+    fn find_by_scan(&self, query: &AttributeQuery) -> Option<usize> {
+        let mut hits = self.tail_hashes.iter().zip(0..).filter(|(hash, _)| **hash == query.tail_hash);
+        let (_, first) = hits.next()?;
+        match hits.next() {
+            None => self.goes_by(query, first),
+            Some((_, second)) => {
+                self.best(query, [first, second].into_iter().chain(hits.map(|(_, position)| position)))
+            }
+        }
+    }
+
+    fn find_in_index(&self, query: &AttributeQuery) -> Option<usize> {
+        let from = self.index.partition_point(|(hash, _)| *hash < query.tail_hash);
+        let hits = self.index[from..].iter().take_while(|(hash, _)| *hash == query.tail_hash);
+        self.best(query, hits.map(|(_, position)| *position as usize))
+    }
+
+    /// For the first candidate that is there: the attribute of exactly that name, else the first that differs by case alone.
+    fn best(&self, query: &AttributeQuery, positions: impl Iterator<Item = usize> + Clone) -> Option<usize> {
+        let has_name = |position: &usize, name: &str| self.name(*position) == name;
+        let has_lower = |position: &usize, lower: &str| *self.text(self.attributes[*position].lower) == *lower;
         query.candidates.iter().find_map(|candidate| {
-            if self.hash_bits & hash_bit(candidate.lower_hash) == 0 {
-                return None;
-            }
-            self.find_candidate(candidate)
+            let exact = positions.clone().find(|position| has_name(position, &candidate.name));
+            exact.or_else(|| positions.clone().find(|position| has_lower(position, &candidate.lower)))
         })
-    }
-
-    /// The attribute of exactly that name, else the first one that differs by case alone.
-    fn find_candidate(&self, candidate: &Candidate) -> Option<usize> {
-        if self.index.is_empty() {
-            let hits = self.attributes.iter().enumerate().filter(|(_, it)| it.lower_hash == candidate.lower_hash);
-            return self.best(candidate, hits.map(|(position, _)| position));
-        }
-        let from = self.index.partition_point(|(hash, _)| *hash < candidate.lower_hash);
-        let hits = self.index[from..].iter().take_while(|(hash, _)| *hash == candidate.lower_hash);
-        self.best(candidate, hits.map(|(_, position)| *position as usize))
-    }
-
-    fn best(&self, candidate: &Candidate, positions: impl Iterator<Item = usize>) -> Option<usize> {
-        let mut first_ignoring_case = None;
-        for position in positions {
-            let attribute = &self.attributes[position];
-            if *self.text(attribute.name) == *candidate.name {
-                return Some(position);
-            }
-            if first_ignoring_case.is_none() && *self.text(attribute.lower) == *candidate.lower {
-                first_ignoring_case = Some(position);
-            }
-        }
-        first_ignoring_case
     }
 
     fn operand(&mut self, value: &Value) -> Operand {
@@ -219,7 +280,7 @@ impl AttributeMap {
             Value::String(string) => {
                 let text = self.store(string);
                 let items = values::list(value).map(|items| self.store_all(&items));
-                Operand::Text { text, items }
+                Operand::Text { text, head: Head::of(string.as_bytes()), items }
             }
             Value::Array(_) => {
                 let text = self.store(&values::comparable(Some(value)));
@@ -242,7 +303,9 @@ impl AttributeMap {
 
     fn lower(&mut self, name: Span) -> Span {
         let text = self.text(name);
-        if text.bytes().all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase()) {
+        // Without an early exit, so that it runs over many bytes at once.
+        let may_change = |byte: u8| !byte.is_ascii() | byte.is_ascii_uppercase();
+        if !text.bytes().fold(false, |any, byte| any | may_change(byte)) {
             return name;
         }
         let lower = text.to_lowercase();
@@ -257,7 +320,6 @@ impl AttributeMap {
 
 impl Operand {
     /// The comparable text of every kind but numbers, which are compared as numbers or written when they must be.
-    #[inline]
     pub(super) fn text<'m>(&self, map: &'m AttributeMap) -> Option<&'m str> {
         match self {
             Self::Null => Some(""),
@@ -270,11 +332,19 @@ impl Operand {
     }
 }
 
-const fn hash_bit(hash: u64) -> u64 {
-    1 << (hash >> 58)
+const fn slot_of(tail_hash: u64) -> usize {
+    // The high bits of a product are the well mixed ones.
+    (tail_hash >> (u64::BITS - SLOTS.ilog2())) as usize
+}
+
+/// The hash of what follows the last dot of a name in lower case.
+fn tail_hash(lower: &str) -> u64 {
+    let start = lower.bytes().rposition(|byte| byte == b'.').map_or(0, |dot| dot + 1);
+    name_hash(&lower.as_bytes()[start..])
 }
 
 /// A hash for names, eight bytes at a time: rotate, XOR, multiply, as in rustc's FxHash. Collisions cost time, never correctness.
+#[inline]
 pub(super) fn name_hash(name: &[u8]) -> u64 {
     const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
     let mix = |state: u64, word: u64| (state.rotate_left(23) ^ word).wrapping_mul(FACTOR);

@@ -5,8 +5,11 @@
 
 use serde_json::Value;
 
-use super::attributes::{AttributeMap, Operand};
+use super::attributes::{AttributeMap, Head, Operand};
 use super::values::{NumberText, comparable, list, number, number_of_text};
+
+/// Up to this many texts a scan of their heads is faster than a binary search.
+const SCANNED_PATTERNS: usize = 12;
 
 /// A condition without its attribute: tells whether an attribute's value satisfies it.
 #[derive(Debug, Clone)]
@@ -31,13 +34,15 @@ enum Predicate {
 /// A text to be equalled, and the number whose text it is (or, in `eq`, the number it reads as); NaN if none.
 #[derive(Debug, Clone)]
 struct Pattern {
+    head: Head,
     text: Box<str>,
     number: f64,
 }
 
-/// Texts to be found among, sorted for binary search by length and then by bytes; and those that are numbers.
+/// Texts to be found among, sorted; and those of them that are numbers, sorted.
 #[derive(Debug, Clone)]
 struct PatternSet {
+    heads: Box<[Head]>,
     texts: Box<[Box<str>]>,
     numbers: Box<[f64]>,
 }
@@ -90,7 +95,10 @@ impl Predicate {
             Self::Below(bound) => number_of(operand, map) < *bound,
             Self::Contains(part) => with_text(operand, map, |text| text.contains(&**part)),
             Self::StartsWith(part) => with_text(operand, map, |text| text.starts_with(&**part)),
-            Self::EndsWith(part) => with_text(operand, map, |text| text.ends_with(&**part)),
+            Self::EndsWith(part) => match operand {
+                Some(Operand::Text { text, .. }) => map.bytes(*text).ends_with(part.as_bytes()),
+                _ => with_text(operand, map, |text| text.ends_with(&**part)),
+            },
         }
     }
 }
@@ -100,13 +108,16 @@ impl Pattern {
         let text = comparable(Some(value));
         let read = if value.is_string() { number(Some(value)) } else { f64::NAN };
         let number = if read.is_nan() { number_written(&text).unwrap_or(f64::NAN) } else { read };
-        Self { text: text.into(), number }
+        Self { head: Head::of(text.as_bytes()), text: text.into(), number }
     }
 
     /// Booleans need no case of their own: compared as booleans or as texts, `true` and `false` equal the same values.
     #[inline]
     fn equals(&self, operand: &Operand, map: &AttributeMap) -> bool {
         match operand {
+            Operand::Text { text, head, .. } => {
+                Head::are_equal((*head, map.bytes(*text)), (self.head, self.text.as_bytes()))
+            }
             Operand::Number(number) => *number == self.number,
             other => other.text(map).is_some_and(|text| text == &*self.text),
         }
@@ -118,25 +129,36 @@ impl PatternSet {
         let mut numbers: Vec<f64> = items.iter().filter_map(|item| number_written(item)).collect();
         numbers.sort_unstable_by(f64::total_cmp);
         let mut texts: Vec<Box<str>> = items.into_iter().map(String::into_boxed_str).collect();
-        texts.sort_unstable_by(|a, b| by_length(a, b));
+        texts.sort_unstable_by(|a, b| Head::of(a.as_bytes()).cmp(&Head::of(b.as_bytes())).then_with(|| a.cmp(b)));
         texts.dedup();
-        Self { texts: texts.into(), numbers: numbers.into() }
+        Self {
+            heads: texts.iter().map(|text| Head::of(text.as_bytes())).collect(),
+            texts: texts.into(),
+            numbers: numbers.into(),
+        }
     }
 
     #[inline]
     fn holds(&self, operand: &Operand, map: &AttributeMap) -> bool {
         match operand {
+            Operand::Text { text, head, items: None } => self.has_text(*head, map.bytes(*text)),
             Operand::Number(number) => self.has_number(*number),
             Operand::List { items, .. } | Operand::Text { items: Some(items), .. } => {
-                items.iter().any(|item| self.has_text(map.text(*item)))
+                items.iter().map(|item| map.bytes(*item)).any(|item| self.has_text(Head::of(item), item))
             }
-            other => other.text(map).is_some_and(|text| self.has_text(text)),
+            other => other.text(map).is_some_and(|text| self.has_text(Head::of(text.as_bytes()), text.as_bytes())),
         }
     }
 
     #[inline]
-    fn has_text(&self, text: &str) -> bool {
-        self.texts.binary_search_by(|item| by_length(item, text)).is_ok()
+    fn has_text(&self, head: Head, text: &[u8]) -> bool {
+        let first = if self.heads.len() <= SCANNED_PATTERNS {
+            self.heads.iter().position(|it| *it >= head).unwrap_or(self.heads.len())
+        } else {
+            self.heads.partition_point(|it| *it < head)
+        };
+        let mut hits = self.heads[first..].iter().zip(&self.texts[first..]).take_while(|(it, _)| **it == head);
+        hits.any(|(it, item)| Head::are_equal((head, text), (*it, item.as_bytes())))
     }
 
     fn has_number(&self, number: f64) -> bool {
@@ -144,12 +166,6 @@ impl PatternSet {
         let number = if number == 0.0 { 0.0 } else { number };
         self.numbers.binary_search_by(|item| item.total_cmp(&number)).is_ok()
     }
-}
-
-/// Lengths tell most texts apart without reading them.
-#[inline]
-fn by_length(a: &str, b: &str) -> std::cmp::Ordering {
-    a.len().cmp(&b.len()).then_with(|| a.cmp(b))
 }
 
 /// The number whose text is exactly `text`. JSON has no infinite ones.

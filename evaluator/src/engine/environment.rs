@@ -210,13 +210,16 @@ impl CompiledFlag {
 pub(super) struct KeyHasher(u64);
 
 impl Hasher for KeyHasher {
+    #[inline]
     fn write(&mut self, bytes: &[u8]) {
         self.0 ^= name_hash(bytes);
     }
 
     /// Ends a string in `str`'s hash; a table of nothing but strings can do without.
+    #[inline]
     fn write_u8(&mut self, _: u8) {}
 
+    #[inline]
     fn finish(&self) -> u64 {
         self.0
     }

@@ -47,7 +47,11 @@ impl KeyUnits {
     /// The hash of the key and a salt, given the state after the salt.
     #[inline]
     pub(super) fn hash_after(&self, salt_state: u32) -> u32 {
-        self.0.iter().fold(salt_state, |state, &unit| step(state, unit))
+        // Each step waits for the one before it, so what can be saved is the loop around them.
+        let (chunks, rest) = self.0.as_chunks::<6>();
+        let over_chunk = |state, chunk: &[u16; 6]| chunk.iter().fold(state, |state, &unit| step(state, unit));
+        let state = chunks.iter().fold(salt_state, over_chunk);
+        rest.iter().fold(state, |state, &unit| step(state, unit))
     }
 
     /// As [`Self::hash_after`] for several salts.
