@@ -29,7 +29,7 @@ CREATE TABLE environment_snapshots (
     pseudonym_key bytea NOT NULL CHECK (length(pseudonym_key) = 32),
     log_raw_context boolean NOT NULL DEFAULT false,
     subscription_active boolean NOT NULL DEFAULT true,
-    updated_at timestamptz NOT NULL DEFAULT now()
+    updated_at timestamptz NOT NULL DEFAULT clock_timestamp() -- rises with every change of the row
 );
 
 CREATE TABLE audit_entries (

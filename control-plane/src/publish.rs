@@ -18,7 +18,8 @@ pub(crate) const FIRST_SNAPSHOT: &str = r#"{"version":1,"flags":[],"segments":{}
 /// compiled form is what it was, nothing happens.
 ///
 /// The snapshot's row is locked before the configuration is read, so the last of two concurrent publishes sees the
-/// changes of both.
+/// changes of both. Readers that poll take `updated_at` for a revision: it rises with every publish, whichever of two
+/// transactions began first.
 pub(crate) async fn publish(write: &mut Write, environments: &[Uuid]) -> Result<(), ApiError> {
     let organization = write.caller.organization;
     let mut environments = environments.to_vec();
@@ -37,7 +38,8 @@ pub(crate) async fn publish(write: &mut Write, environments: &[Uuid]) -> Result<
             continue;
         }
         query(
-            "UPDATE environment_snapshots SET version = $3, compiled = $4, updated_at = now()
+            "UPDATE environment_snapshots SET version = $3, compiled = $4,
+                    updated_at = greatest(clock_timestamp(), updated_at + interval '1 microsecond')
              WHERE environment_id = $1 AND organization_id = $2",
         )
         .bind(environment)

@@ -1,6 +1,8 @@
 //! The management API over real HTTP, on a real Postgres with a database per test. `FLAGMINT_TEST_POSTGRES` holds a
 //! superuser's URL; `dev/servers/with-postgres` sets it.
 
+#![expect(clippy::unwrap_used, reason = "a helper that cannot go on fails its test")]
+
 mod bodies;
 mod concurrency;
 mod flags;
