@@ -1,0 +1,191 @@
+//! ANA-1: `GET /projects/{projectId}/analytics/metrics`, a project's totals compared with the period before.
+
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
+use std::collections::BTreeSet;
+
+use axum::extract::State;
+use flagmint_schemas::ids::FlagId;
+use flagmint_store::{RollupQuery, RollupStore, Rows};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::Asked;
+use crate::QueryApi;
+use crate::caller::Viewer;
+use crate::error::{ApiError, ErrorBody};
+use crate::measures::{Counts, Measures, Timing, counts_by_row};
+use crate::members::{PathId, QueryMembers};
+use crate::meta::Meta;
+use crate::period::Span;
+use crate::questions::Scope;
+use crate::reply::{Envelope, Reply, ok};
+use crate::rows::column;
+use crate::users;
+
+/// A project's totals.
+#[derive(Debug, PartialEq, Serialize, ToSchema)]
+pub(crate) struct ProjectMetrics {
+    /// The period asked for.
+    current: Totals,
+    /// The period of equal length that ends where it begins.
+    previous: Totals,
+    /// From the previous to the current one.
+    change: Change,
+    meta: Meta,
+}
+
+/// Totals of one period.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, ToSchema)]
+pub(crate) struct Totals {
+    #[serde(flatten)]
+    measures: Measures,
+    /// Flags with at least one evaluation.
+    active_flags: u64,
+}
+
+/// Changes as fractions of the previous value (0.12 is 12 % more), null from zero or nothing; rates and times as
+/// differences in their own unit as well, null where either is.
+#[derive(Debug, PartialEq, Serialize, ToSchema)]
+pub(crate) struct Change {
+    evaluations: Option<f64>,
+    served: Option<f64>,
+    reported: Option<f64>,
+    errors: Option<f64>,
+    error_rate: Option<f64>,
+    error_rate_difference: Option<f64>,
+    app_errors: Option<f64>,
+    goals: Option<f64>,
+    unique_users: Option<f64>,
+    active_flags: Option<f64>,
+    avg_response_time_ms: Option<f64>,
+    avg_response_time_ms_difference: Option<f64>,
+    p50_ms: Option<f64>,
+    p50_ms_difference: Option<f64>,
+    p90_ms: Option<f64>,
+    p90_ms_difference: Option<f64>,
+    p99_ms: Option<f64>,
+    p99_ms_difference: Option<f64>,
+    avg_evaluation_us: Option<f64>,
+    avg_evaluation_us_difference: Option<f64>,
+}
+
+/// A project's totals, compared with the period before.
+#[utoipa::path(get, path = "/projects/{projectId}/analytics/metrics", tag = "Analytics", params(
+    ("projectId" = Uuid, Path), ("from" = Option<String>, Query), ("to" = Option<String>, Query),
+    ("environment_id" = Option<Uuid>, Query), ("granularity" = Option<String>, Query),
+), responses((status = 200, body = Envelope<ProjectMetrics>), (status = 400, body = ErrorBody),
+    (status = 401, body = ErrorBody), (status = 404, body = ErrorBody), (status = 503, body = ErrorBody),
+), security(("access_token" = [])))]
+pub(crate) async fn project_metrics<S: RollupStore>(
+    State(api): State<QueryApi<S>>,
+    Viewer(organization): Viewer,
+    PathId(project): PathId,
+    members: QueryMembers,
+) -> Reply<ProjectMetrics> {
+    let (Asked { scope, span }, ()) = Asked::parse(organization, Some(project), &members, api.now(), |_| ())?;
+    let (_, flags) = tokio::try_join!(
+        api.directory().check_project(organization, project, scope.environment),
+        api.directory().flags(organization, project),
+    )?;
+    let flags: Vec<FlagId> = flags.into_iter().map(|flag| flag.id).collect();
+    let moment = api.moment();
+    let (current, previous, ledger) = tokio::try_join!(
+        totals(&api, plan(scope, span, &flags)),
+        totals(&api, plan(scope, span.previous(), &flags)),
+        api.ask(scope.ledger(span)),
+    )?;
+    let meta = moment.meta(span, &ledger)?.with_users(span);
+    ok(ProjectMetrics { current, previous, change: change(&current, &previous), meta })
+}
+
+/// The store's questions about one period.
+struct Plan {
+    decisions: RollupQuery,
+    latency: RollupQuery,
+    uniques: Option<RollupQuery>,
+}
+
+fn plan(scope: Scope, span: Span, flags: &[FlagId]) -> Plan {
+    Plan {
+        decisions: scope.decisions(span, &["flag", "measure", "reason"]),
+        latency: scope.latency(span),
+        uniques: (!flags.is_empty()).then(|| scope.uniques(span, flags, &[])),
+    }
+}
+
+async fn totals<S: RollupStore>(api: &QueryApi<S>, plan: Plan) -> Result<Totals, ApiError> {
+    let (decisions, latency, uniques) =
+        tokio::try_join!(api.ask(plan.decisions), api.ask(plan.latency), api.ask_if(plan.uniques))?;
+    answer(&decisions, &latency, uniques.as_ref())
+}
+
+fn answer(decisions: &Rows, latency: &Rows, uniques: Option<&Rows>) -> Result<Totals, ApiError> {
+    let mut counts = Counts::default();
+    let mut active = BTreeSet::new();
+    for (flag, row) in column::<FlagId>(decisions, "flag")?.into_iter().zip(counts_by_row(decisions)?) {
+        counts += row;
+        if row.evaluations() > 0 {
+            active.insert(flag);
+        }
+    }
+    let users = uniques.map(users::whole).transpose()?.map_or(0, |users| users.estimate());
+    let measures = Measures::of(counts, &Timing::whole(latency)?, Some(users));
+    Ok(Totals { measures, active_flags: active.len() as u64 })
+}
+
+fn change(current: &Totals, previous: &Totals) -> Change {
+    let (now, before) = (&current.measures, &previous.measures);
+    let count = |now: u64, before: u64| fraction(Some(now as f64), Some(before as f64));
+    let (times, times_before) = (&now.times, &before.times);
+    let (rate, rate_before) = (Some(now.error_rate), Some(before.error_rate));
+    Change {
+        evaluations: count(now.evaluations, before.evaluations),
+        served: count(now.served, before.served),
+        reported: count(now.reported, before.reported),
+        errors: count(now.errors, before.errors),
+        error_rate: fraction(rate, rate_before),
+        error_rate_difference: difference(rate, rate_before),
+        app_errors: count(now.app_errors, before.app_errors),
+        goals: count(now.goals, before.goals),
+        unique_users: count(now.unique_users.unwrap_or(0), before.unique_users.unwrap_or(0)),
+        active_flags: count(current.active_flags, previous.active_flags),
+        avg_response_time_ms: fraction(times.avg_response_time_ms, times_before.avg_response_time_ms),
+        avg_response_time_ms_difference: difference(times.avg_response_time_ms, times_before.avg_response_time_ms),
+        p50_ms: fraction(times.p50_ms, times_before.p50_ms),
+        p50_ms_difference: difference(times.p50_ms, times_before.p50_ms),
+        p90_ms: fraction(times.p90_ms, times_before.p90_ms),
+        p90_ms_difference: difference(times.p90_ms, times_before.p90_ms),
+        p99_ms: fraction(times.p99_ms, times_before.p99_ms),
+        p99_ms_difference: difference(times.p99_ms, times_before.p99_ms),
+        avg_evaluation_us: fraction(now.avg_evaluation_us, before.avg_evaluation_us),
+        avg_evaluation_us_difference: difference(now.avg_evaluation_us, before.avg_evaluation_us),
+    }
+}
+
+fn difference(now: Option<f64>, before: Option<f64>) -> Option<f64> {
+    Some(now? - before?)
+}
+
+fn fraction(now: Option<f64>, before: Option<f64>) -> Option<f64> {
+    let before = before.filter(|before| *before != 0.0)?;
+    Some((now? - before) / before)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn changes_are_fractions_and_null_from_zero() {
+        let check = |now, before, expected| assert_eq!(fraction(now, before), expected, "{before:?} to {now:?}");
+        check(Some(112.0), Some(100.0), Some(0.12));
+        check(Some(0.0), Some(4.0), Some(-1.0));
+        check(Some(5.0), Some(0.0), None);
+        check(Some(0.0), Some(0.0), None);
+        check(None, Some(3.0), None);
+        check(Some(3.0), None, None);
+        assert_eq!(difference(Some(0.25), Some(0.0)), Some(0.25));
+        assert_eq!((difference(None, Some(1.0)), difference(Some(1.0), None)), (None, None));
+    }
+}

@@ -1,0 +1,221 @@
+//! The measures of management API section 11: how merged cells become the numbers that people read.
+
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
+use flagmint_schemas::decision::Reason;
+use flagmint_schemas::rollup::measure;
+use flagmint_schemas::sketch::latency::Histogram;
+use flagmint_store::Rows;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::error::ApiError;
+use crate::rows::{column, damaged};
+
+/// Numbers of counted decisions and of what clients reported.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) served: u64,
+    pub(crate) reported: u64,
+    pub(crate) errors: u64,
+    pub(crate) app_errors: u64,
+    pub(crate) goals: u64,
+}
+
+impl Counts {
+    /// Adds a merged row of `decisions`: codes of its measure and reason, and its count.
+    pub(crate) fn add(&mut self, measure: u8, reason: u8, count: u64) {
+        match measure {
+            measure::SERVED => {
+                self.served += count;
+                self.errors += if reason == Reason::Error.code() { count } else { 0 };
+            }
+            measure::REPORTED => self.reported += count,
+            measure::GOAL => self.goals += count,
+            measure::APP_ERROR => self.app_errors += count,
+            _ => {}
+        }
+    }
+
+    /// Served and reported together.
+    pub(crate) const fn evaluations(&self) -> u64 {
+        self.served + self.reported
+    }
+
+    /// Share of the served decisions that are errors; 0 when none were served.
+    pub(crate) fn error_rate(&self) -> f64 {
+        share(self.errors, self.served)
+    }
+}
+
+/// The numbers of each row of an answer that has `measure`, `reason` and `count`.
+pub(crate) fn counts_by_row(rows: &Rows) -> Result<Vec<Counts>, ApiError> {
+    let (measures, reasons) = (column::<u8>(rows, "measure")?, column::<u8>(rows, "reason")?);
+    let counts = column::<u64>(rows, "count")?;
+    let row = |((measure, reason), count): ((u8, u8), u64)| {
+        let mut row = Counts::default();
+        row.add(measure, reason, count);
+        row
+    };
+    Ok(measures.into_iter().zip(reasons).zip(counts).map(row).collect())
+}
+
+impl std::ops::AddAssign for Counts {
+    fn add_assign(&mut self, other: Self) {
+        self.served += other.served;
+        self.reported += other.reported;
+        self.errors += other.errors;
+        self.app_errors += other.app_errors;
+        self.goals += other.goals;
+    }
+}
+
+/// Times of served decisions.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Timing {
+    /// Decisions.
+    pub(crate) served: u64,
+    latency_us: u64,
+    evaluation_ns: u64,
+    histogram: Histogram,
+}
+
+impl Timing {
+    /// The times of each row of an answer from `latency`.
+    pub(crate) fn by_row(rows: &Rows) -> Result<Vec<Self>, ApiError> {
+        let (latencies, evaluations) = (column::<u64>(rows, "latency_us")?, column::<u64>(rows, "evaluation_ns")?);
+        let (counts, buckets) = (column::<u64>(rows, "count")?, column::<Vec<u8>>(rows, "buckets")?);
+        let sums = counts.into_iter().zip(latencies).zip(evaluations);
+        sums.zip(buckets)
+            .map(|(((served, latency_us), evaluation_ns), buckets)| {
+                let histogram = Histogram::decode(&buckets).map_err(damaged)?;
+                Ok(Self { served, latency_us, evaluation_ns, histogram })
+            })
+            .collect()
+    }
+
+    /// Adds other decisions' times.
+    pub(crate) fn merge(&mut self, other: &Self) {
+        self.served += other.served;
+        self.latency_us += other.latency_us;
+        self.evaluation_ns += other.evaluation_ns;
+        self.histogram.merge_sum(&other.histogram);
+    }
+
+    /// All rows of an answer together.
+    pub(crate) fn whole(rows: &Rows) -> Result<Self, ApiError> {
+        let mut whole = Self::default();
+        Self::by_row(rows)?.iter().for_each(|row| whole.merge(row));
+        Ok(whole)
+    }
+
+    /// What people read.
+    pub(crate) fn times(&self) -> Times {
+        let quantile = |quantile| self.histogram.quantile_us(quantile).map(|us| us / 1e3);
+        let mean = |sum: u64, unit| (self.served > 0).then(|| sum as f64 / self.served as f64 / unit);
+        Times {
+            avg_response_time_ms: mean(self.latency_us, 1e3),
+            p50_ms: quantile(0.5),
+            p90_ms: quantile(0.9),
+            p99_ms: quantile(0.99),
+        }
+    }
+
+    /// Mean time in the evaluator for one flag, microseconds; `None` without served decisions.
+    pub(crate) fn avg_evaluation_us(&self) -> Option<f64> {
+        (self.served > 0).then(|| self.evaluation_ns as f64 / self.served as f64 / 1e3)
+    }
+}
+
+/// Server time of the calls in which decisions were made, one weight per decision; null without served decisions.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, ToSchema)]
+pub(crate) struct Times {
+    /// Mean, milliseconds.
+    pub(crate) avg_response_time_ms: Option<f64>,
+    /// Median, milliseconds; as all percentiles at most 1.1 % off.
+    pub(crate) p50_ms: Option<f64>,
+    /// 90th percentile, milliseconds.
+    pub(crate) p90_ms: Option<f64>,
+    /// 99th percentile, milliseconds.
+    pub(crate) p99_ms: Option<f64>,
+}
+
+/// Every measure of some decisions.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, ToSchema)]
+pub(crate) struct Measures {
+    /// `served + reported`.
+    pub(crate) evaluations: u64,
+    /// Decisions made by the server for clients that do not report their own.
+    pub(crate) served: u64,
+    /// Evaluations that clients reported.
+    pub(crate) reported: u64,
+    /// Served decisions with reason `ERROR`.
+    pub(crate) errors: u64,
+    /// Their share of `served`, 0 to 1; 0 when none were served.
+    pub(crate) error_rate: f64,
+    /// Clients' `error` events.
+    pub(crate) app_errors: u64,
+    /// Clients' `custom` events.
+    pub(crate) goals: u64,
+    /// Distinct user keys, estimated; null by hour, since sketches are kept by day.
+    pub(crate) unique_users: Option<u64>,
+    #[serde(flatten)]
+    pub(crate) times: Times,
+    /// Mean time in the evaluator for the one flag, microseconds; null without served decisions.
+    pub(crate) avg_evaluation_us: Option<f64>,
+}
+
+impl Measures {
+    /// What people read of these sums.
+    pub(crate) fn of(counts: Counts, timing: &Timing, unique_users: Option<u64>) -> Self {
+        Self {
+            evaluations: counts.evaluations(),
+            served: counts.served,
+            reported: counts.reported,
+            errors: counts.errors,
+            error_rate: counts.error_rate(),
+            app_errors: counts.app_errors,
+            goals: counts.goals,
+            unique_users,
+            times: timing.times(),
+            avg_evaluation_us: timing.avg_evaluation_us(),
+        }
+    }
+}
+
+/// `part / whole`, 0 of nothing.
+pub(crate) fn share(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
+}
+
+#[cfg(test)]
+mod tests {
+    use flagmint_schemas::rollup::{Cell, LatencyCell};
+
+    use super::*;
+
+    #[test]
+    fn nothing_served_is_zero_and_null() {
+        let measures = Measures::of(Counts::default(), &Timing::default(), Some(0));
+        assert_eq!(measures.error_rate, 0.0);
+        assert_eq!(measures.times, Times { avg_response_time_ms: None, p50_ms: None, p90_ms: None, p99_ms: None });
+        assert_eq!(measures.avg_evaluation_us, None);
+    }
+
+    #[test]
+    fn errors_are_served_decisions_alone() {
+        let mut counts = Counts::default();
+        for measure in [measure::SERVED, measure::REPORTED, measure::GOAL, measure::APP_ERROR, 99] {
+            counts.add(measure, Reason::Error.code(), 3);
+            counts.add(measure, Reason::Static.code(), 5);
+        }
+        assert_eq!(counts, Counts { served: 8, reported: 8, errors: 3, app_errors: 8, goals: 8 });
+    }
+
+    #[test]
+    fn an_answer_without_a_column_is_an_error() {
+        let rows = Rows { batch: LatencyCell::to_batch(&[]), total: 0 };
+        assert!(matches!(counts_by_row(&rows), Err(ApiError::Internal(_))));
+        assert_eq!(Timing::whole(&rows).map(|timing| timing.served), Ok(0));
+    }
+}

@@ -1,0 +1,11 @@
+//! The query API over its real backends: rollups in Parquet files, names in Postgres with the control plane's
+//! migrations. Every number is also computed a second way, from the events that the cells were made of.
+//!
+//! Needs `FLAGMINT_TEST_POSTGRES`, as `dev/servers/with-postgres cargo test …` sets it.
+
+mod analytics;
+mod billing;
+mod contexts;
+mod refusals;
+mod speed;
+mod support;
