@@ -85,9 +85,9 @@ pub(crate) fn random_text(prefix: &str) -> String {
     format!("{prefix}{}", hex::encode(bytes))
 }
 
-/// SHA-256 of `text`. Our texts have 256 random bits, so no slow hash is needed.
-pub(crate) fn text_hash(text: &str) -> Vec<u8> {
-    Sha256::digest(text.as_bytes()).to_vec()
+/// SHA-256 of `text`. Our own texts have 256 random bits, so no slow hash is needed.
+pub(crate) fn text_hash(text: &str) -> [u8; 32] {
+    Sha256::digest(text.as_bytes()).into()
 }
 
 #[cfg(test)]
