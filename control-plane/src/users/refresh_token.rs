@@ -44,7 +44,7 @@ pub(crate) async fn refresh_token(State(plane): State<ControlPlane>, Body(reques
         "SELECT t.session_id, s.user_id, t.expires_at, t.used_at, s.ended_at
          FROM sessions s JOIN refresh_tokens t ON t.session_id = s.id WHERE t.token_hash = $1 FOR UPDATE",
     )
-    .bind(&hash)
+    .bind(hash)
     .fetch_optional(&mut *tx)
     .await?;
     let known = known.ok_or(REFUSED)?;
@@ -60,7 +60,7 @@ pub(crate) async fn refresh_token(State(plane): State<ControlPlane>, Body(reques
     if known.ended_at.is_some() || known.expires_at <= Utc::now() {
         return Err(REFUSED);
     }
-    query("UPDATE refresh_tokens SET used_at = now() WHERE token_hash = $1").bind(&hash).execute(&mut *tx).await?;
+    query("UPDATE refresh_tokens SET used_at = now() WHERE token_hash = $1").bind(hash).execute(&mut *tx).await?;
     query("DELETE FROM refresh_tokens WHERE session_id = $1 AND expires_at < now()")
         .bind(known.session_id)
         .execute(&mut *tx)
