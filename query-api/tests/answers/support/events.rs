@@ -61,6 +61,7 @@ pub fn generate(seed: u64) -> Vec<Event> {
             measure::SERVED => [Reason::Split, Reason::TargetingMatch, Reason::Default][below(3) as usize],
             _ => Reason::Unknown,
         };
+        let magnitude = 1 << below(14);
         Event {
             environment: [ids::LIVE, ids::LIVE, ids::STAGING][below(3) as usize],
             flag,
@@ -79,7 +80,7 @@ pub fn generate(seed: u64) -> Vec<Event> {
             },
             time_us: end_us - below(70 * DAY_US as u64) as i64,
             count: 1 + below(4),
-            latency_us: 50 + below(1 << below(14)),
+            latency_us: 50 + below(magnitude),
             evaluation_ns: 20 + below(2_000),
             user: below(700),
         }
