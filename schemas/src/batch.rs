@@ -23,7 +23,7 @@ use crate::ids::{FlagId, KeyId, RuleId, VariationId};
 pub use codec::CodecError;
 pub use column::Texts;
 pub use header::{BatchHeader, Codec, HeaderError};
-pub use table::{CallColumns, ContextColumns, DecisionColumns};
+pub use table::{CallColumns, CallerColumns, ContextColumns, DecisionColumns, OutcomeColumns};
 pub use view::BatchView;
 
 /// The rows of a batch. Equality is by content; codecs round-trip it exactly.

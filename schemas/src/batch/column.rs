@@ -4,9 +4,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{
-    ArrayRef, FixedSizeBinaryArray, Int64Array, StringArray, UInt8Array, UInt32Array, UInt64Array,
-};
+use arrow::array::{ArrayRef, FixedSizeBinaryArray, Int64Array, StringArray, UInt8Array, UInt32Array, UInt64Array};
 use arrow::buffer::{Buffer, OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::{ArrowNativeType, DataType};
 use uuid::Uuid;
@@ -15,7 +13,7 @@ use uuid::Uuid;
 const ID_BYTES: usize = 16;
 
 /// Where a column's buffers come from: a verified record batch message.
-pub(super) trait Source {
+pub trait Source {
     /// The next buffer of the message, of any length.
     fn next_buffer(&mut self) -> Result<Buffer, String>;
 
@@ -24,7 +22,7 @@ pub(super) trait Source {
 }
 
 /// One column type.
-pub(super) trait Column: Sized {
+pub trait Column: Sized {
     /// One value.
     type Item<'a>;
     /// What readers see of the column.

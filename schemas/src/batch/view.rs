@@ -99,9 +99,7 @@ impl BatchView {
             outcomes: self.outcomes.clone(),
             contexts: (0..self.contexts.len()).map(|row| self.context(row)).collect(),
             calls: (0..self.calls.len()).map(|row| self.call(row)).collect(),
-            decisions: decisions
-                .map(|((&outcome, &bucket), &count)| DecisionRow { outcome, bucket, count })
-                .collect(),
+            decisions: decisions.map(|((&outcome, &bucket), &count)| DecisionRow { outcome, bucket, count }).collect(),
         }
     }
 

@@ -1,0 +1,267 @@
+//! Pseudonyms: what of a context may be logged (data-plane.md section 11).
+//!
+//! A targeting key or private value becomes `p1_` and the first 128 bits of HMAC-SHA256 (RFC 2104) over its kind, a zero byte and
+//! its text, under the environment's own key: stable, so it can be counted, and not reversible without the key.
+
+mod cache;
+mod fingerprint;
+
+use std::sync::Arc;
+
+use flagmint_schemas::batch::ObservedContext;
+use flagmint_schemas::limits::CONTEXT_ATTRIBUTES_MAX;
+use hmac::{Hmac, Mac};
+use serde_json::{Map, Value};
+use sha2::Sha256;
+
+use self::cache::Cache;
+use self::fingerprint::Fingerprints;
+use crate::limits;
+
+/// Names of attributes that are private everywhere, in any case.
+const PRIVATE: [&str; 7] = ["email", "name", "firstname", "lastname", "phone", "ip", "address"];
+
+/// Names whose values are targeting keys wherever they stand.
+const TARGETING: [&str; 4] = ["key", "user_id", "userKey", "targetingKey"];
+
+/// Groups of a context whose members are attributes of their own.
+const GROUPS: [&str; 3] = ["user", "organization", "custom"];
+
+/// Turns contexts into what may be logged of them, under the pseudonym key of one environment.
+#[derive(Debug)]
+pub struct ContextRedactor {
+    /// Keyed once; a clone of it saves two of the four hash blocks of each HMAC.
+    mac: Hmac<Sha256>,
+    log_raw: bool,
+    private: Vec<String>,
+    fingerprints: Fingerprints,
+    cache: Cache,
+}
+
+impl ContextRedactor {
+    /// A redactor for the environment with this pseudonym key; `log_raw` is the environment's opt-in to raw logging.
+    #[must_use]
+    pub fn new(environment_key: [u8; 32], log_raw: bool) -> Self {
+        Self {
+            mac: Hmac::new_from_slice(&environment_key).expect("HMAC takes keys of any length"),
+            log_raw,
+            private: Vec::new(),
+            fingerprints: Fingerprints::default(),
+            cache: Cache::default(),
+        }
+    }
+
+    /// The same with attributes that the environment's schema marks as private, by bare name.
+    #[must_use]
+    pub fn with_private(mut self, names: impl IntoIterator<Item = String>) -> Self {
+        self.private.extend(names);
+        self
+    }
+
+    /// What may be logged of a context as sent. A context seen lately is found by its fingerprint, without allocating.
+    #[must_use]
+    pub fn observe(&self, context: &Map<String, Value>) -> Arc<ObservedContext> {
+        let fingerprint = self.fingerprints.of(context);
+        self.cache.get_or_insert(fingerprint, || self.redact(context))
+    }
+
+    /// The pseudonym of a targeting key or private value; `kind` is `user`, `organization` or `attr:` and the bare name.
+    #[must_use]
+    pub fn pseudonym(&self, kind: &str, text: &str) -> String {
+        pseudonym_of(&self.digest(kind, text))
+    }
+
+    fn digest(&self, kind: &str, text: &str) -> [u8; 32] {
+        let mut mac = self.mac.clone();
+        mac.update(kind.as_bytes());
+        mac.update(&[0]);
+        mac.update(text.as_bytes());
+        mac.finalize().into_bytes().into()
+    }
+
+    fn redact(&self, context: &Map<String, Value>) -> ObservedContext {
+        let kind = match context.get("kind").and_then(Value::as_str) {
+            Some(kind @ ("user" | "organization" | "multi")) => kind,
+            _ => "",
+        };
+        let key = targeting_key(context, kind);
+        let (attributes, attributes_omitted) = self.attributes(context, kind, key.as_ref());
+        ObservedContext {
+            kind: kind.to_owned(),
+            key: key.map_or_else(String::new, |key| self.key(key.kind, &key.text)),
+            user_hash: user_key(context, kind).map_or(0, |user| self.user_hash(user)),
+            attributes_json: Value::Object(attributes).to_string(),
+            attributes_omitted,
+        }
+    }
+
+    fn key(&self, kind: &str, text: &str) -> String {
+        let is_loggable = self.log_raw && text.len() <= limits::RAW_VALUE_BYTES_MAX;
+        if is_loggable { text.to_owned() } else { self.pseudonym(kind, text) }
+    }
+
+    /// Other bits of the digest than the pseudonym's, never 0: that means "no user key".
+    fn user_hash(&self, user_key: &str) -> u64 {
+        let digest = self.digest("user", user_key);
+        u64::from_be_bytes(digest[16..24].try_into().expect("a digest has 32 bytes")).max(1)
+    }
+
+    fn attributes(
+        &self,
+        context: &Map<String, Value>,
+        kind: &str,
+        key: Option<&TargetingKey>,
+    ) -> (Map<String, Value>, u32) {
+        let mut attributes = Map::new();
+        let mut omitted: u32 = 0;
+        for attribute in flatten(context, kind) {
+            if key.is_some_and(|key| key.name == attribute.name) {
+                continue;
+            }
+            let has_room = attributes.len() < CONTEXT_ATTRIBUTES_MAX;
+            if has_room && attribute.name.chars().count() <= limits::ATTRIBUTE_NAME_CHARACTERS_MAX {
+                let value = self.attribute(&attribute);
+                attributes.insert(attribute.name, value);
+            } else {
+                omitted = omitted.saturating_add(1);
+            }
+        }
+        (attributes, omitted)
+    }
+
+    fn attribute(&self, attribute: &Attribute<'_>) -> Value {
+        let Attribute { bare, value, owner, .. } = *attribute;
+        if self.log_raw {
+            let is_small = value.to_string().len() <= limits::RAW_VALUE_BYTES_MAX;
+            return if is_small { value.clone() } else { type_name(value) };
+        }
+        if TARGETING.contains(&bare) {
+            return scalar_text(value).map_or_else(|| type_name(value), |text| self.pseudonym(owner, &text).into());
+        }
+        if self.is_private(bare) {
+            let text = scalar_text(value).unwrap_or_else(|| value.to_string());
+            return self.pseudonym(&format!("attr:{bare}"), &text).into();
+        }
+        match value {
+            Value::String(text) if text.chars().count() > limits::ATTRIBUTE_CHARACTERS_MAX => type_name(value),
+            Value::String(_) | Value::Number(_) | Value::Bool(_) => value.clone(),
+            _ => type_name(value),
+        }
+    }
+
+    fn is_private(&self, bare: &str) -> bool {
+        PRIVATE.iter().any(|name| name.eq_ignore_ascii_case(bare)) || self.private.iter().any(|name| name == bare)
+    }
+}
+
+fn pseudonym_of(digest: &[u8; 32]) -> String {
+    format!("p1_{}", hex::encode(&digest[..16]))
+}
+
+/// One attribute of a context as sent.
+struct Attribute<'a> {
+    /// `plan`, `user.plan`, …
+    name: String,
+    /// Its last part.
+    bare: &'a str,
+    value: &'a Value,
+    /// Whose key it would be, if it were one.
+    owner: &'static str,
+}
+
+/// The members of a context, those of its groups included.
+fn flatten<'a>(context: &'a Map<String, Value>, kind: &str) -> impl Iterator<Item = Attribute<'a>> {
+    let top = if kind == "organization" { "organization" } else { "user" };
+    context.iter().filter(|(name, _)| *name != "kind").flat_map(move |(name, value)| {
+        let group = value.as_object().filter(|_| GROUPS.contains(&name.as_str()));
+        let owner = if name.starts_with("organization") { "organization" } else { top };
+        let members = group.into_iter().flatten().map(move |(member, value)| Attribute {
+            name: format!("{name}.{member}"),
+            bare: member,
+            value,
+            owner,
+        });
+        let bare = GROUPS.iter().find_map(|group| name.strip_prefix(group)?.strip_prefix('.')).unwrap_or(name);
+        let own = group.is_none().then(|| Attribute { name: name.clone(), bare, value, owner });
+        own.into_iter().chain(members)
+    })
+}
+
+/// The key a context is observed under.
+struct TargetingKey {
+    /// The attribute that holds it.
+    name: &'static str,
+    /// `user` or `organization`.
+    kind: &'static str,
+    text: String,
+}
+
+/// An organization's own key for an organization, else the user's, else the organization's within.
+fn targeting_key(context: &Map<String, Value>, kind: &str) -> Option<TargetingKey> {
+    let (user, organization) = ("user", "organization");
+    let own = if kind == organization { organization } else { user };
+    [
+        ("user.key", user),
+        ("userKey", user),
+        ("key", own),
+        ("user_id", user),
+        ("user.user_id", user),
+        ("targetingKey", user),
+        ("organization.key", organization),
+    ]
+    .into_iter()
+    .filter(|(name, _)| kind != organization || *name == "key" || *name == "organization.key")
+    .find_map(|(name, kind)| {
+        let text = scalar_text(member(context, name)?).filter(|text| !text.is_empty())?;
+        Some(TargetingKey { name, kind, text })
+    })
+}
+
+/// The user that analytics count (data-plane.md section 8): strings only, never an organization's key.
+fn user_key<'a>(context: &'a Map<String, Value>, kind: &str) -> Option<&'a str> {
+    let own = || context.get("key").filter(|_| kind != "organization");
+    let of_user = context.get("user").and_then(|user| user.get("key")).and_then(Value::as_str);
+    of_user
+        .or_else(|| context.get("userKey").and_then(Value::as_str))
+        .or_else(|| own().and_then(Value::as_str))
+        .filter(|key| !key.is_empty())
+}
+
+/// A member by full name, written flat or within its group.
+fn member<'a>(context: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
+    let within = || name.split_once('.').and_then(|(group, bare)| context.get(group)?.get(bare));
+    context.get(name).or_else(within)
+}
+
+/// The text of a value as ECMAScript writes it; none for lists, objects and null.
+fn scalar_text(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Bool(truth) => Some(truth.to_string()),
+        Value::Number(number) => Some(number_text(number)),
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
+    }
+}
+
+/// `1.0` is `1` there.
+fn number_text(number: &serde_json::Number) -> String {
+    match number.as_f64() {
+        Some(float) if number.is_f64() && float.fract() == 0.0 && float.abs() < 1e21 => format!("{float:.0}"),
+        _ => number.to_string(),
+    }
+}
+
+fn type_name(value: &Value) -> Value {
+    let name = match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    };
+    name.into()
+}
+
+#[cfg(test)]
+mod tests;

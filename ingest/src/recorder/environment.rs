@@ -1,0 +1,296 @@
+//! Recording for one environment under one configuration version: the part of the recorder that requests touch.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use flagmint_schemas::batch::{Call, Caller, DecisionRow, ObservedContext, Outcome};
+use flagmint_schemas::decision::{ErrorCode, Transport, Trigger};
+use flagmint_schemas::ids::{EnvironmentId, KeyId, OrganizationId, ProjectId};
+use flagmint_schemas::limits::BATCH_DECISIONS_MAX;
+use serde_json::{Map, Value};
+
+use super::{ContextRedactor, Shared, current_shard};
+use crate::limits;
+
+/// Whose decisions are recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct EnvironmentIdentity {
+    /// The tenant.
+    pub organization: OrganizationId,
+    /// The project.
+    pub project: ProjectId,
+    /// The environment.
+    pub environment: EnvironmentId,
+}
+
+/// A caller interned in one [`EnvironmentRecorder`]; the default is an unknown caller by REST.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CallerId(u32);
+
+#[cfg(test)]
+impl CallerId {
+    pub(super) fn number(self) -> u32 {
+        self.0
+    }
+}
+
+/// What is recorded of a call besides its decisions; see [`Call`] for the fields.
+#[derive(Clone, Debug)]
+pub struct CallFacts {
+    /// The same for all decisions of one call.
+    pub call_id: u128,
+    /// When the request was received, microseconds since the Unix epoch: [`InFlight::received_us`](super::InFlight::received_us).
+    pub event_time_us: i64,
+    /// From request received to reply handed to the network, microseconds.
+    pub latency_us: u32,
+    /// Time spent in the evaluator for the whole call, nanoseconds.
+    pub evaluation_ns: u32,
+    /// The environment's configuration version used.
+    pub config_version: u64,
+    /// From [`EnvironmentRecorder::caller`] of the same recorder.
+    pub caller: CallerId,
+    /// From [`EnvironmentRecorder::observe`].
+    pub context: Option<Arc<ObservedContext>>,
+    /// API calls to bill: 1 or 0.
+    pub api_calls: u32,
+    /// Connections opened.
+    pub connections: u32,
+    /// Custom and error events accepted.
+    pub track_events: u32,
+    /// Why the call got no decision.
+    pub error_code: Option<ErrorCode>,
+    /// False if the client reports its evaluations itself.
+    pub counted: bool,
+}
+
+impl Default for CallFacts {
+    fn default() -> Self {
+        Self {
+            call_id: 0,
+            event_time_us: 0,
+            latency_us: 0,
+            evaluation_ns: 0,
+            config_version: 0,
+            caller: CallerId::default(),
+            context: None,
+            api_calls: 0,
+            connections: 0,
+            track_events: 0,
+            error_code: None,
+            counted: true,
+        }
+    }
+}
+
+impl CallFacts {
+    fn call(&self, decisions: usize) -> Call {
+        Call {
+            call_id: self.call_id,
+            event_time_us: self.event_time_us,
+            latency_us: self.latency_us,
+            evaluation_ns: self.evaluation_ns,
+            config_version: self.config_version,
+            caller: self.caller.0,
+            context: Call::NO_CONTEXT,
+            decisions: decisions as u32,
+            api_calls: self.api_calls,
+            connections: self.connections,
+            track_events: self.track_events,
+            error_code: self.error_code,
+            counted: self.counted,
+        }
+    }
+}
+
+/// Rows waiting for the next flush. Callers and outcomes are indexes into the recorder's tables; contexts stand beside the calls.
+#[derive(Debug, Default)]
+pub(super) struct Buffer {
+    pub(super) calls: Vec<Call>,
+    pub(super) contexts: Vec<Option<Arc<ObservedContext>>>,
+    pub(super) decisions: Vec<DecisionRow>,
+}
+
+impl Buffer {
+    pub(super) fn clear(&mut self) {
+        self.calls.clear();
+        self.contexts.clear();
+        self.decisions.clear();
+    }
+}
+
+/// One shard's rows; alone on its cache lines.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Shard {
+    active: Mutex<Buffer>,
+    /// The other of the two, emptied by the flusher alone: both keep their capacity.
+    spare: Mutex<Buffer>,
+}
+
+/// The callers of one recorder.
+#[derive(Debug)]
+struct Callers {
+    ids: HashMap<Caller, u32>,
+    list: Vec<Caller>,
+}
+
+impl Callers {
+    fn intern(&mut self, caller: Caller) -> u32 {
+        if let Some(&id) = self.ids.get(&caller) {
+            return id;
+        }
+        let id = self.list.len() as u32;
+        self.list.push(caller.clone());
+        self.ids.insert(caller, id);
+        id
+    }
+}
+
+/// What an [`EnvironmentRecorder`] and the flusher share.
+#[derive(Debug)]
+pub(super) struct EnvironmentState {
+    pub(super) identity: EnvironmentIdentity,
+    pub(super) partition: u32,
+    pub(super) outcomes: Arc<[Outcome]>,
+    callers: RwLock<Callers>,
+    shards: Box<[Shard]>,
+    redactor: ContextRedactor,
+}
+
+impl EnvironmentState {
+    pub(super) fn new(
+        identity: EnvironmentIdentity,
+        partition: u32,
+        outcomes: Arc<[Outcome]>,
+        redactor: ContextRedactor,
+        shards: usize,
+    ) -> Self {
+        let unknown = blank(&Caller {
+            key: KeyId::NONE,
+            transport: Transport::Rest,
+            trigger: Trigger::Evaluate,
+            source: String::new(),
+            sdk_name: String::new(),
+            sdk_version: String::new(),
+            platform: String::new(),
+            wrapper: String::new(),
+        });
+        let callers = Callers { ids: HashMap::from([(unknown.clone(), 0)]), list: vec![unknown] };
+        let shards = (0..shards).map(|_| Shard::default()).collect();
+        Self { identity, partition, outcomes, callers: RwLock::new(callers), shards, redactor }
+    }
+
+    /// The shard's buffer, locked for a few nanoseconds.
+    pub(super) fn buffer(&self, shard: usize) -> MutexGuard<'_, Buffer> {
+        self.shards[shard].active.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The buffer that [`Self::swap`] took away; for the flusher.
+    pub(super) fn spare(&self, shard: usize) -> MutexGuard<'_, Buffer> {
+        self.shards[shard].spare.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Swaps a shard's two buffers if there is something to flush; returns the calls and decisions taken.
+    pub(super) fn swap(&self, shard: usize) -> (u64, u64) {
+        let mut active = self.buffer(shard);
+        if active.calls.is_empty() {
+            return (0, 0);
+        }
+        let mut spare = self.spare(shard);
+        std::mem::swap(&mut *active, &mut *spare);
+        drop(active);
+        (spare.calls.len() as u64, spare.decisions.len() as u64)
+    }
+
+    pub(super) fn shards(&self) -> usize {
+        self.shards.len()
+    }
+
+    /// All callers interned so far; the index is the id.
+    pub(super) fn callers(&self) -> Vec<Caller> {
+        self.callers.read().unwrap_or_else(PoisonError::into_inner).list.clone()
+    }
+}
+
+/// Records the decisions of one environment under one configuration version. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct EnvironmentRecorder {
+    state: Arc<EnvironmentState>,
+    shared: Arc<Shared>,
+}
+
+impl EnvironmentRecorder {
+    pub(super) fn new(state: Arc<EnvironmentState>, shared: Arc<Shared>) -> Self {
+        Self { state, shared }
+    }
+
+    /// Interns a caller; allocates only for one not seen before.
+    #[must_use]
+    pub fn caller(&self, caller: &Caller) -> CallerId {
+        let callers = self.state.callers.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(&id) = callers.ids.get(caller) {
+            return CallerId(id);
+        }
+        let is_full = callers.list.len() >= limits::CALLERS_MAX;
+        drop(callers);
+        let kept = if is_full || has_long_text(caller) { blank(caller) } else { caller.clone() };
+        CallerId(self.state.callers.write().unwrap_or_else(PoisonError::into_inner).intern(kept))
+    }
+
+    /// What may be logged of a context, for [`CallFacts::context`].
+    #[must_use]
+    pub fn observe(&self, context: &Map<String, Value>) -> Arc<ObservedContext> {
+        self.state.redactor.observe(context)
+    }
+
+    /// Records a call with the decisions made in it: pairs of an index into the recorder's outcomes and a bucket, or
+    /// [`DecisionRow::NO_BUCKET`]. Returns false if it was refused, which is counted.
+    pub fn record(&self, facts: &CallFacts, decisions: &[(u32, u8)]) -> bool {
+        let row = |&(outcome, bucket): &(u32, u8)| DecisionRow { outcome, bucket, count: 1 };
+        self.record_rows(facts, decisions.iter().map(row))
+    }
+
+    /// The same for decisions that come as rows, such as a client's report.
+    pub fn record_rows(&self, facts: &CallFacts, decisions: impl ExactSizeIterator<Item = DecisionRow>) -> bool {
+        let count = decisions.len();
+        let mut buffer = self.state.buffer(current_shard(self.state.shards()));
+        let is_full = buffer.decisions.len() + count > limits::BUFFER_DECISIONS_MAX
+            || buffer.calls.len() >= limits::BUFFER_CALLS_MAX;
+        if is_full || self.shared.is_closed() {
+            drop(buffer);
+            self.shared.refuse(self.state.identity.environment, count as u64);
+            return false;
+        }
+        let rows_before = buffer.decisions.len();
+        buffer.decisions.extend(decisions);
+        debug_assert_eq!(buffer.decisions.len(), rows_before + count, "the iterator told its exact size");
+        buffer.calls.push(facts.call(count));
+        buffer.contexts.push(facts.context.clone());
+        let rows = buffer.decisions.len();
+        drop(buffer);
+        if rows_before < BATCH_DECISIONS_MAX && rows >= BATCH_DECISIONS_MAX {
+            self.shared.wake_flusher();
+        }
+        true
+    }
+}
+
+fn has_long_text(caller: &Caller) -> bool {
+    [&caller.source, &caller.sdk_name, &caller.sdk_version, &caller.platform, &caller.wrapper]
+        .into_iter()
+        .any(|text| text.chars().count() > limits::CALLER_TEXT_CHARACTERS)
+}
+
+/// The caller without what the client chose freely.
+fn blank(caller: &Caller) -> Caller {
+    Caller {
+        key: caller.key,
+        transport: caller.transport,
+        trigger: caller.trigger,
+        source: String::new(),
+        sdk_name: String::new(),
+        sdk_version: String::new(),
+        platform: String::new(),
+        wrapper: String::new(),
+    }
+}

@@ -1,0 +1,150 @@
+//! The thread that empties the buffers every tick: swaps them, builds and encodes batches, queues them per partition.
+//!
+//! A thread of its own, so that neither a busy runtime nor a slow log delays it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use flagmint_schemas::batch::{Batch, BatchHeader, Codec};
+use flagmint_schemas::ids::{EnvironmentId, OrganizationId, ProjectId};
+use flagmint_schemas::limits::HEARTBEAT_INTERVAL_US;
+
+use super::Shared;
+use super::assemble::{Assembler, codec_for};
+use super::environment::{EnvironmentIdentity, EnvironmentState};
+use super::queue::{Item, Queue};
+use crate::limits;
+
+const HEARTBEAT_INTERVAL: Duration = Duration::from_micros(HEARTBEAT_INTERVAL_US.unsigned_abs());
+
+/// The flusher's own state.
+pub(super) struct Flusher {
+    shared: Arc<Shared>,
+    queues: Vec<Arc<Queue>>,
+    producer: u128,
+    partitions: Vec<Partition>,
+}
+
+/// What the flusher knows of a partition.
+#[derive(Clone, Copy)]
+struct Partition {
+    /// The watermark of the last complete flush.
+    watermark_us: i64,
+    /// When something was last queued.
+    queued_at: Option<Instant>,
+}
+
+impl Flusher {
+    pub(super) fn new(shared: Arc<Shared>, queues: Vec<Arc<Queue>>, producer: u128) -> Self {
+        let partitions = vec![Partition { watermark_us: i64::MIN, queued_at: None }; queues.len()];
+        Self { shared, queues, producer, partitions }
+    }
+
+    /// Flushes until the recorder is closed, then once more, and says goodbye in every partition.
+    pub(super) fn run(mut self) {
+        while !self.shared.is_closed() {
+            let next = Instant::now() + limits::FLUSH_TICK;
+            self.flush(false);
+            std::thread::park_timeout(next.saturating_duration_since(Instant::now()));
+        }
+        self.flush(true);
+        self.queues.iter().for_each(|queue| queue.close());
+    }
+
+    fn flush(&mut self, is_last: bool) {
+        // First the watermark, then the buffers: what was complete before the watermark was taken is in the buffers.
+        let watermark_us = self.shared.epochs.advance();
+        let mut flushed: Vec<Vec<Item>> = vec![Vec::new(); self.queues.len()];
+        for environment in self.shared.environments_in_use() {
+            let items = self.take(&environment);
+            flushed[environment.partition as usize].extend(items);
+        }
+        for (partition, items) in flushed.into_iter().enumerate() {
+            self.queue(partition, items, watermark_us, is_last);
+        }
+        self.shared.report();
+    }
+
+    /// The encoded batches of one environment.
+    fn take(&self, environment: &EnvironmentState) -> Vec<Item> {
+        let filled = self.shared.take_buffers(environment);
+        if filled.is_empty() {
+            return Vec::new();
+        }
+        // Callers are read after the buffers were taken, so each id in them is known.
+        let callers = environment.callers();
+        let mut assembler = Assembler::new(&callers, &environment.outcomes);
+        for shard in filled {
+            let mut buffer = environment.spare(shard);
+            assembler.add(&buffer);
+            buffer.clear();
+        }
+        let (batches, unknown_decisions) = assembler.finish();
+        if unknown_decisions > 0 {
+            tracing::error!(
+                unknown_decisions,
+                "decisions refer to outcomes of another configuration; they are refused"
+            );
+            self.shared.refuse_taken(environment.identity.environment, unknown_decisions);
+        }
+        batches.iter().map(|batch| self.encode(environment.identity, batch)).collect()
+    }
+
+    fn encode(&self, identity: EnvironmentIdentity, batch: &Batch) -> Item {
+        let codec = codec_for(batch);
+        let times = || batch.calls.iter().map(|call| call.event_time_us);
+        let header = BatchHeader {
+            codec,
+            organization: identity.organization,
+            project: identity.project,
+            environment: identity.environment,
+            decisions: batch.decisions.len() as u32,
+            calls: batch.calls.len() as u32,
+            event_time_min_us: times().min().unwrap_or_default(),
+            event_time_max_us: times().max().unwrap_or_default(),
+            ..self.heartbeat()
+        };
+        Item { header, payload: Bytes::from(batch.encode(codec)), ends_flush: false, queued_at: None }
+    }
+
+    /// The header of a record without rows; sequence and watermark are given when it is queued.
+    fn heartbeat(&self) -> BatchHeader {
+        BatchHeader {
+            codec: Codec::Protobuf,
+            schema: BatchHeader::SCHEMA,
+            producer: self.producer,
+            sequence: 0,
+            organization: OrganizationId::NONE,
+            project: ProjectId::NONE,
+            environment: EnvironmentId::NONE,
+            decisions: 0,
+            calls: 0,
+            event_time_min_us: 0,
+            event_time_max_us: 0,
+            low_watermark_us: 0,
+            closing: false,
+        }
+    }
+
+    /// Queues one flush of one partition. All but its last record still carry the watermark of the flush before.
+    fn queue(&mut self, partition: usize, mut items: Vec<Item>, watermark_us: i64, is_last: bool) {
+        let is_idle = self.partitions[partition].queued_at.is_none_or(|at| at.elapsed() >= HEARTBEAT_INTERVAL);
+        if is_last || (items.is_empty() && is_idle) {
+            let header = BatchHeader { closing: is_last, ..self.heartbeat() };
+            items.push(Item { header, payload: Bytes::new(), ends_flush: false, queued_at: None });
+        }
+        let state = &mut self.partitions[partition];
+        let Some(last) = items.len().checked_sub(1) else { return };
+        state.queued_at = Some(Instant::now());
+        for (index, mut item) in items.into_iter().enumerate() {
+            item.ends_flush = index == last;
+            item.header.low_watermark_us = if item.ends_flush { watermark_us } else { state.watermark_us };
+            let header = item.header;
+            if self.queues[partition].push(item, &self.shared.space).is_err() {
+                self.shared.refuse_taken(header.environment, u64::from(header.decisions));
+            }
+        }
+        state.watermark_us = watermark_us;
+    }
+}
