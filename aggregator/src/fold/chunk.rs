@@ -1,0 +1,376 @@
+//! The open chunk of a partition: its cells with their cumulative values, and the rows to emit.
+
+use std::collections::BTreeSet;
+
+use flagmint_schemas::ids::{FlagId, VariationId};
+use flagmint_schemas::rollup::{ChunkCell, ContextCell, DecisionCell, LatencyCell, LedgerCell, UniqueCell, UsageCell};
+use flagmint_schemas::sketch::unique::Registers;
+use indexmap::IndexSet;
+
+use super::cells::Cells;
+use super::emission::Emitted;
+use super::hash::Seeded;
+use super::keys::{
+    Client, ContextKey, DecisionKey, Environment, FlagDay, LatencyKey, LedgerKey, UsageKey, VariationDay,
+};
+use super::profile::Profile;
+use super::sketch::{LatencyPages, Mark, UniqueSketch};
+use super::time::{day_of, minute_of};
+
+/// Latencies of one flag in one minute.
+#[derive(Debug, Default)]
+pub(super) struct Latency {
+    pub count: u64,
+    pub latency_us: u64,
+    pub evaluation_ns: u64,
+    pub histogram: LatencyPages,
+}
+
+/// Meters of one key in one minute.
+#[derive(Debug, Default)]
+pub(super) struct Usage {
+    pub api_calls: u64,
+    pub connections: u64,
+    pub track_events: u64,
+    pub calls: u64,
+    pub failed_calls: u64,
+}
+
+/// One context on one day.
+#[derive(Debug)]
+pub(super) struct Context {
+    pub evaluations: u64,
+    pub first_seen_us: i64,
+    pub last_seen_us: i64,
+    pub profile: Profile,
+}
+
+/// What became of records and decisions.
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    pub records: u64,
+    pub produced: u64,
+    pub counted: u64,
+    pub calls: u64,
+    pub duplicate_records: u64,
+    pub duplicate_decisions: u64,
+    pub parked_records: u64,
+    pub parked_decisions: u64,
+    pub gaps: u64,
+    pub clamped: u64,
+    pub estimated_missing: u64,
+}
+
+/// Names a chunk.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ChunkId {
+    pub epoch: u64,
+    pub partition: u32,
+    /// Offset of its first record.
+    pub chunk: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Chunk {
+    pub id: ChunkId,
+    start_us: i64,
+    pub records: u64,
+    pub next_offset: u64,
+    is_dirty: bool,
+    pub environments: IndexSet<Environment, Seeded>,
+    pub texts: IndexSet<Box<str>, Seeded>,
+    pub clients: IndexSet<Client, Seeded>,
+    pub decisions: Cells<DecisionKey, u64>,
+    pub latency: Cells<LatencyKey, Latency>,
+    pub usage: Cells<UsageKey, Usage>,
+    /// Flags with the slots of their variations in `uniques`: the flag's sketch is the union of theirs.
+    families: IndexSet<FlagDay, Seeded>,
+    members: Vec<Vec<u32>>,
+    uniques: Cells<VariationDay, UniqueSketch>,
+    pub contexts: Cells<ContextKey, Context>,
+    ledger: Cells<LedgerKey, Ledger>,
+}
+
+impl Chunk {
+    /// A chunk whose first record was appended at `append_time_us`.
+    pub fn new(id: ChunkId, append_time_us: i64) -> Self {
+        let hashing = Seeded(id.epoch);
+        Self {
+            id,
+            start_us: minute_of(append_time_us),
+            records: 0,
+            next_offset: id.chunk,
+            is_dirty: false,
+            environments: IndexSet::with_hasher(hashing),
+            texts: IndexSet::with_hasher(hashing),
+            clients: IndexSet::with_hasher(hashing),
+            decisions: Cells::new(hashing),
+            latency: Cells::new(hashing),
+            usage: Cells::new(hashing),
+            families: IndexSet::with_hasher(hashing),
+            members: Vec::new(),
+            uniques: Cells::new(hashing),
+            contexts: Cells::new(hashing),
+            ledger: Cells::new(hashing),
+        }
+    }
+
+    /// Distinct cells so far.
+    pub fn cell_count(&self) -> usize {
+        self.decisions.len()
+            + self.latency.len()
+            + self.usage.len()
+            + self.uniques.len()
+            + self.contexts.len()
+            + self.ledger.len()
+    }
+
+    /// Takes note that a record was folded.
+    pub fn advance(&mut self, next_offset: u64) {
+        self.records += 1;
+        self.next_offset = next_offset;
+        self.is_dirty = true;
+    }
+
+    /// The number of an environment.
+    pub fn environment(&mut self, environment: Environment) -> u32 {
+        self.environments.insert_full(environment).0 as u32
+    }
+
+    /// The number of a text.
+    pub fn text(&mut self, text: &str) -> u32 {
+        let found = self.texts.get_index_of(text);
+        found.unwrap_or_else(|| self.texts.insert_full(text.into()).0) as u32
+    }
+
+    /// The number of a client library.
+    pub fn client(&mut self, client: Client) -> u32 {
+        self.clients.insert_full(client).0 as u32
+    }
+
+    /// The ledger of an environment in the hour of `append_time_us`.
+    pub fn ledger(&mut self, environment: u32, append_time_us: i64) -> &mut Ledger {
+        let hour_us = super::time::hour_of(append_time_us);
+        let slot = self.ledger.slot(LedgerKey { environment, hour_us });
+        self.ledger.change(slot)
+    }
+
+    /// The slot of the sketch of a variation on the day of `time_us`.
+    pub fn unique_slot(&mut self, environment: u32, flag: FlagId, variation: VariationId, time_us: i64) -> u32 {
+        let (family, is_new) = self.families.insert_full(FlagDay { environment, flag, day_us: day_of(time_us) });
+        if is_new {
+            self.members.push(Vec::new());
+        }
+        let before = self.uniques.len();
+        let slot = self.uniques.slot(VariationDay { family: family as u32, variation });
+        if self.uniques.len() > before {
+            self.members[family].push(slot);
+        }
+        slot
+    }
+
+    /// Adds a mark to a sketch.
+    #[inline]
+    pub fn raise(&mut self, slot: u32, mark: Mark) {
+        self.uniques.change_if(slot, |sketch| sketch.raise(mark));
+    }
+
+    /// Hands over the cells that changed since the last time; all that remain if the chunk is `complete`.
+    pub fn emit(&mut self, complete: bool, out: &mut Emitted) {
+        if !(self.is_dirty || complete) {
+            return;
+        }
+        self.is_dirty = false;
+        self.emit_decisions(out);
+        self.emit_latency(out);
+        self.emit_usage(out);
+        self.emit_uniques(out);
+        self.emit_contexts(out);
+        self.emit_ledger(out);
+        let ChunkId { epoch, partition, chunk } = self.id;
+        out.chunks.push(ChunkCell {
+            time_us: self.start_us,
+            epoch,
+            partition,
+            chunk,
+            records: self.records,
+            next_offset: self.next_offset,
+            complete: u64::from(complete),
+        });
+    }
+
+    fn named(&self, environment: u32) -> Environment {
+        self.environments[environment as usize]
+    }
+
+    fn text_of(&self, number: u32) -> String {
+        self.texts[number as usize].to_string()
+    }
+
+    fn emit_decisions(&mut self, out: &mut Emitted) {
+        let ChunkId { epoch, partition, chunk } = self.id;
+        for slot in self.decisions.take_dirty() {
+            let (key, &count) = self.decisions.get(slot);
+            let Environment { organization, project, environment } = self.named(key.environment);
+            out.decisions.push(DecisionCell {
+                organization,
+                project,
+                environment,
+                flag: key.flag,
+                variation: key.variation,
+                reason: key.reason,
+                error_code: key.error_code,
+                rule: key.rule,
+                source: self.text_of(key.source),
+                measure: key.measure,
+                counting: key.counting,
+                time_us: key.minute_us,
+                epoch,
+                partition,
+                chunk,
+                count,
+            });
+        }
+    }
+
+    fn emit_latency(&mut self, out: &mut Emitted) {
+        let ChunkId { epoch, partition, chunk } = self.id;
+        for slot in self.latency.take_dirty() {
+            let (key, latency) = self.latency.get(slot);
+            let Environment { organization, project, environment } = self.named(key.environment);
+            out.latency.push(LatencyCell {
+                organization,
+                project,
+                environment,
+                flag: key.flag,
+                counting: key.counting,
+                time_us: key.minute_us,
+                epoch,
+                partition,
+                chunk,
+                count: latency.count,
+                latency_us: latency.latency_us,
+                evaluation_ns: latency.evaluation_ns,
+                buckets: latency.histogram.encode(),
+            });
+        }
+    }
+
+    fn emit_usage(&mut self, out: &mut Emitted) {
+        let ChunkId { epoch, partition, chunk } = self.id;
+        for slot in self.usage.take_dirty() {
+            let (key, usage) = self.usage.get(slot);
+            let Environment { organization, project, environment } = self.named(key.environment);
+            out.usage.push(UsageCell {
+                organization,
+                project,
+                environment,
+                key: key.key,
+                transport: key.transport,
+                sdk_name: self.text_of(key.sdk_name),
+                sdk_version: self.text_of(key.sdk_version),
+                time_us: key.minute_us,
+                epoch,
+                partition,
+                chunk,
+                api_calls: usage.api_calls,
+                connections: usage.connections,
+                track_events: usage.track_events,
+                calls: usage.calls,
+                failed_calls: usage.failed_calls,
+            });
+        }
+    }
+
+    fn emit_uniques(&mut self, out: &mut Emitted) {
+        let mut families = BTreeSet::new();
+        for slot in self.uniques.take_dirty() {
+            let (key, sketch) = self.uniques.get(slot);
+            families.insert(key.family);
+            if !key.variation.is_none() {
+                out.uniques.push(self.unique_cell(key.family, key.variation, sketch.encode()));
+            }
+        }
+        for family in families {
+            let members = &self.members[family as usize];
+            let registers = if let [only] = members[..] {
+                self.uniques.get(only).1.encode()
+            } else {
+                let mut union = Registers::default();
+                members.iter().for_each(|slot| self.uniques.get(*slot).1.merge_into(&mut union));
+                union.encode()
+            };
+            out.uniques.push(self.unique_cell(family, VariationId::NONE, registers));
+        }
+    }
+
+    fn unique_cell(&self, family: u32, variation: VariationId, registers: Vec<u8>) -> UniqueCell {
+        let ChunkId { epoch, partition, chunk } = self.id;
+        let FlagDay { environment, flag, day_us } = self.families[family as usize];
+        let Environment { organization, project, environment } = self.named(environment);
+        UniqueCell {
+            organization,
+            project,
+            environment,
+            flag,
+            variation,
+            time_us: day_us,
+            epoch,
+            partition,
+            chunk,
+            registers,
+        }
+    }
+
+    fn emit_contexts(&mut self, out: &mut Emitted) {
+        let ChunkId { epoch, partition, chunk } = self.id;
+        for slot in self.contexts.take_dirty() {
+            let (key, context) = self.contexts.get(slot);
+            let Environment { organization, project, environment } = self.named(key.environment);
+            out.contexts.push(ContextCell {
+                organization,
+                project,
+                environment,
+                kind: self.text_of(key.kind),
+                key: key.key.to_string(),
+                source: self.text_of(key.source),
+                time_us: key.day_us,
+                epoch,
+                partition,
+                chunk,
+                evaluations: context.evaluations,
+                first_seen_us: context.first_seen_us,
+                last_seen_us: context.last_seen_us,
+                profile: context.profile.render(&self.clients),
+            });
+        }
+    }
+
+    fn emit_ledger(&mut self, out: &mut Emitted) {
+        let ChunkId { epoch, partition, chunk } = self.id;
+        for slot in self.ledger.take_dirty() {
+            let (key, ledger) = self.ledger.get(slot);
+            let Environment { organization, project, environment } = self.named(key.environment);
+            out.ledger.push(LedgerCell {
+                organization,
+                project,
+                environment,
+                time_us: key.hour_us,
+                epoch,
+                partition,
+                chunk,
+                records: ledger.records,
+                produced: ledger.produced,
+                counted: ledger.counted,
+                calls: ledger.calls,
+                duplicate_records: ledger.duplicate_records,
+                duplicate_decisions: ledger.duplicate_decisions,
+                parked_records: ledger.parked_records,
+                parked_decisions: ledger.parked_decisions,
+                gaps: ledger.gaps,
+                clamped: ledger.clamped,
+                estimated_missing: ledger.estimated_missing,
+            });
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! Rows on their way to the store: of one partition or of several together.
+
+use arrow::array::RecordBatch;
+use flagmint_schemas::rollup::{
+    Cell, ChunkCell, ContextCell, DecisionCell, LatencyCell, LedgerCell, Table, UniqueCell, UsageCell,
+};
+
+/// Cells to be emitted, by table.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Emitted {
+    /// Rows of `decisions`.
+    pub decisions: Vec<DecisionCell>,
+    /// Rows of `latency`.
+    pub latency: Vec<LatencyCell>,
+    /// Rows of `usage`.
+    pub usage: Vec<UsageCell>,
+    /// Rows of `uniques`.
+    pub uniques: Vec<UniqueCell>,
+    /// Rows of `contexts`.
+    pub contexts: Vec<ContextCell>,
+    /// Rows of `ledger`.
+    pub ledger: Vec<LedgerCell>,
+    /// Rows of `chunks`.
+    pub chunks: Vec<ChunkCell>,
+}
+
+impl Emitted {
+    /// Number of rows.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.decisions.len()
+            + self.latency.len()
+            + self.usage.len()
+            + self.uniques.len()
+            + self.contexts.len()
+            + self.ledger.len()
+            + self.chunks.len()
+    }
+
+    /// Whether there is no row.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Moves all rows of `other` behind these.
+    pub fn append(&mut self, other: &mut Self) {
+        self.decisions.append(&mut other.decisions);
+        self.latency.append(&mut other.latency);
+        self.usage.append(&mut other.usage);
+        self.uniques.append(&mut other.uniques);
+        self.contexts.append(&mut other.contexts);
+        self.ledger.append(&mut other.ledger);
+        self.chunks.append(&mut other.chunks);
+    }
+
+    /// One Arrow batch per table that has rows, in the tables' schemas.
+    #[must_use]
+    pub fn to_batches(&self) -> Vec<(Table, RecordBatch)> {
+        let batches = [
+            batch(&self.decisions),
+            batch(&self.latency),
+            batch(&self.usage),
+            batch(&self.uniques),
+            batch(&self.contexts),
+            batch(&self.ledger),
+            batch(&self.chunks),
+        ];
+        batches.into_iter().flatten().collect()
+    }
+}
+
+fn batch<C: Cell>(rows: &[C]) -> Option<(Table, RecordBatch)> {
+    (!rows.is_empty()).then(|| (C::TABLE, C::to_batch(rows)))
+}

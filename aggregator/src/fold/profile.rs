@@ -1,0 +1,98 @@
+//! The profile of a context: what was last known of it, kept in parts and written as text when emitted.
+
+use indexmap::IndexSet;
+use serde_json::json;
+
+use super::hash::Seeded;
+use super::keys::Client;
+
+/// The latest attributes of a context and the client library it was seen with.
+#[derive(Debug)]
+pub(super) struct Profile {
+    /// Never before 1970, so that text order is time order.
+    seen_us: i64,
+    attributes_json: Box<str>,
+    omitted: u32,
+    client: u32,
+}
+
+/// A sighting of a context.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sighting<'a> {
+    pub seen_us: i64,
+    pub attributes_json: &'a str,
+    pub omitted: u32,
+    /// Number of the client library in the chunk.
+    pub client: u32,
+}
+
+impl Profile {
+    /// The first sighting.
+    pub fn new(sighting: Sighting<'_>) -> Self {
+        let Sighting { seen_us, attributes_json, omitted, client } = sighting;
+        Self { seen_us: seen_us.max(0), attributes_json: attributes_json.into(), omitted, client }
+    }
+
+    /// Takes a sighting in: the later wins, of two at the same time the greater text, which is what stores do when they merge.
+    #[inline]
+    pub fn update(&mut self, sighting: Sighting<'_>, clients: &IndexSet<Client, Seeded>) {
+        let seen_us = sighting.seen_us.max(0);
+        if seen_us < self.seen_us {
+            return;
+        }
+        let is_same = self.client == sighting.client
+            && self.omitted == sighting.omitted
+            && *self.attributes_json == *sighting.attributes_json;
+        if is_same {
+            self.seen_us = seen_us;
+        } else {
+            self.replace(sighting, clients);
+        }
+    }
+
+    #[cold]
+    fn replace(&mut self, sighting: Sighting<'_>, clients: &IndexSet<Client, Seeded>) {
+        let new = Self::new(sighting);
+        if new.seen_us > self.seen_us || new.render(clients) > self.render(clients) {
+            *self = new;
+        }
+    }
+
+    /// 16 hexadecimal digits of the time seen, then the JSON object.
+    pub fn render(&self, clients: &IndexSet<Client, Seeded>) -> String {
+        let client = &clients[self.client as usize];
+        let attributes = if self.attributes_json.is_empty() { "{}" } else { &self.attributes_json };
+        let sdk = json!({
+            "name": client.name, "version": client.version, "platform": client.platform, "wrapper": client.wrapper,
+        });
+        let (seen_us, omitted) = (self.seen_us, self.omitted);
+        format!(r#"{seen_us:016x}{{"attributes":{attributes},"omitted":{omitted},"sdk":{sdk}}}"#)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_latest_wins_and_ties_go_to_the_greater_text() {
+        let client = |name: &str| Client {
+            name: name.into(),
+            version: "1\"".into(),
+            platform: String::new(),
+            wrapper: String::new(),
+        };
+        let clients: IndexSet<Client, Seeded> = [client("a"), client("b")].into_iter().collect();
+        let see = |seen_us, attributes_json, client| Sighting { seen_us, attributes_json, omitted: 2, client };
+        let mut profile = Profile::new(see(5, r#"{"n":1}"#, 0));
+        let first = r#"0000000000000005{"attributes":{"n":1},"omitted":2,"sdk":{"name":"a","version":"1\"","platform":"","wrapper":""}}"#;
+        assert_eq!(profile.render(&clients), first);
+        profile.update(see(4, r#"{"n":9}"#, 1), &clients);
+        profile.update(see(5, r#"{"n":0}"#, 1), &clients);
+        assert_eq!(profile.render(&clients), first);
+        profile.update(see(5, r#"{"n":2}"#, 0), &clients);
+        assert!(profile.render(&clients).contains(r#"{"n":2}"#));
+        profile.update(see(6, "", 1), &clients);
+        assert!(profile.render(&clients).starts_with(r#"0000000000000006{"attributes":{},"#));
+    }
+}
