@@ -11,7 +11,7 @@ export CARGO_TARGET_DIR ?= $(HOME)/.cache/flagmint-target
 # rustup puts cargo here; a shell opened before that does not know.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-# One profile for everything, so that nothing is compiled twice; --locked, so that all build the same versions.
+# One profile and always the whole workspace (whose crates share features), so that nothing is compiled twice; --locked, so that all build the same versions.
 CARGO := --release --locked
 BIN := $(CARGO_TARGET_DIR)/release/flagmint
 STEP = @printf '\n== %s\n' >&2
@@ -26,7 +26,7 @@ setup: ## install what is missing; says what it does, quick when nothing is
 
 build: setup
 	$(STEP) 'building flagmint'
-	@cargo build $(CARGO) -p flagmint-server
+	@cargo build $(CARGO) --workspace --bins
 
 run: build ## build everything and run the demo until Ctrl-C
 	@exec $(BIN) demo
@@ -39,7 +39,7 @@ test: setup ## every check and test, as CI runs them
 	$(STEP) 'tests, with a PostgreSQL'
 	@dev/servers/with-postgres cargo test $(CARGO) --workspace
 	$(STEP) 'the commands of the README'
-	@cargo build $(CARGO) -p flagmint-server
+	@cargo build $(CARGO) --workspace --bins
 	@dev/readme-commands $(BIN)
 	$(STEP) 'all checks passed'
 
