@@ -1,0 +1,171 @@
+//! Decoding and folding Arrow batches, in decisions per second of one core.
+//!
+//! `one_environment`: batches of 8192 decisions of 12 flags for 1,000 contexts. `general`: 50 environments in turn, 40 flags
+//! each (2,000 in all), batches of 1,000 decisions. Every batch lies in the log as the recorder would write it.
+
+use std::hint::black_box;
+
+use bytes::Bytes;
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use flagmint_aggregator::fold::{FoldLimits, PartitionFold, Resume};
+use flagmint_log::Record;
+use flagmint_schemas::batch::{Batch, BatchHeader, Call, Caller, Codec, DecisionRow, ObservedContext, Outcome};
+use flagmint_schemas::decision::{Exit, Reason, Transport, Trigger};
+use flagmint_schemas::ids::{EnvironmentId, FlagId, KeyId, OrganizationId, ProjectId, RuleId, VariationId};
+use uuid::Uuid;
+
+const START_US: i64 = 1_767_225_600_000_000;
+/// Batches folded per iteration: a chunk's worth of warm and cold, not one batch over and over.
+const BATCHES: u64 = 400;
+
+/// SplitMix64. Source: Steele, Lea, Flood (2014).
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, end: usize) -> usize {
+        (self.next() % end as u64) as usize
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Shape {
+    environments: u64,
+    flags: usize,
+    contexts: usize,
+    decisions: usize,
+    per_call: usize,
+}
+
+fn outcomes(shape: Shape, environment: u64) -> Vec<Outcome> {
+    let outcome = |index: usize| {
+        let (flag, variation) = (index / 2, index % 2);
+        let id = |n: usize| Uuid::from_u128(u128::from(environment) << 64 | n as u128);
+        Outcome {
+            flag: FlagId(id(flag + 1)),
+            flag_key: format!("flag-{flag}"),
+            variation: VariationId(id(1000 + index)),
+            reason: Reason::Split,
+            error_code: None,
+            exit: Some(Exit::RolloutBucket),
+            rule: RuleId::NONE,
+            rollout: id(5000 + flag),
+            value_json: if variation == 0 { "true".into() } else { "false".into() },
+            analytics_enabled: true,
+        }
+    };
+    (0..2 * shape.flags).map(outcome).collect()
+}
+
+fn context(random: &mut Random, number: usize) -> ObservedContext {
+    ObservedContext {
+        kind: "user".into(),
+        key: format!("{:032x}", (number as u128 + 1).wrapping_mul(0x1234_5678_9ABC_DEF1_2345_6789)),
+        user_hash: random.next() | 1,
+        attributes_json: r#"{"country":"DE","plan":"pro","age":34,"beta":true}"#.into(),
+        attributes_omitted: 0,
+    }
+}
+
+fn batch(random: &mut Random, shape: Shape, environment: u64, now_us: i64) -> Batch {
+    let caller = Caller {
+        key: KeyId(Uuid::from_u128(9)),
+        transport: Transport::Rest,
+        trigger: Trigger::Evaluate,
+        source: "SDK".into(),
+        sdk_name: "js".into(),
+        sdk_version: "2.2.0".into(),
+        platform: "browser".into(),
+        wrapper: String::new(),
+    };
+    let mut users = Random(environment);
+    let contexts = (0..shape.contexts).map(|number| context(&mut users, number)).collect();
+    let outcomes = outcomes(shape, environment);
+    let (mut calls, mut decisions) = (Vec::new(), Vec::new());
+    while decisions.len() < shape.decisions {
+        let rows = shape.per_call.min(shape.decisions - decisions.len());
+        let first = random.below(shape.flags);
+        for flag in first..first + rows {
+            let outcome = 2 * (flag % shape.flags) + random.below(2);
+            decisions.push(DecisionRow { outcome: outcome as u32, bucket: random.below(100) as u8, count: 1 });
+        }
+        calls.push(Call {
+            call_id: u128::from(random.next()) << 64 | u128::from(random.next()),
+            event_time_us: now_us - random.below(100_000) as i64,
+            latency_us: 40 + (random.below(1 << 16) as u32).leading_zeros() * 30 + random.below(40) as u32,
+            evaluation_ns: 4_000 + random.below(2_000) as u32,
+            config_version: 7,
+            caller: 0,
+            context: random.below(shape.contexts) as u32,
+            decisions: rows as u32,
+            api_calls: 1,
+            connections: 0,
+            track_events: 0,
+            error_code: None,
+            counted: true,
+        });
+    }
+    Batch { callers: vec![caller], outcomes, contexts, calls, decisions }
+}
+
+fn record(random: &mut Random, shape: Shape, offset: u64) -> Record {
+    let environment = 1 + offset % shape.environments;
+    let append_time_us = START_US + offset as i64 * 2_000;
+    let batch = batch(random, shape, environment, append_time_us);
+    let header = BatchHeader {
+        codec: Codec::Arrow,
+        schema: BatchHeader::SCHEMA,
+        producer: 1,
+        sequence: offset,
+        organization: OrganizationId(Uuid::from_u128(1)),
+        project: ProjectId(Uuid::from_u128(2)),
+        environment: EnvironmentId(Uuid::from_u128(u128::from(environment))),
+        decisions: batch.decisions.len() as u32,
+        calls: batch.calls.len() as u32,
+        event_time_min_us: append_time_us - 100_000,
+        event_time_max_us: append_time_us,
+        low_watermark_us: append_time_us - 100_000,
+        closing: false,
+    };
+    let payload = Bytes::from(batch.encode(Codec::Arrow));
+    Record { partition: 0, offset, append_time_us, header: header.encode().to_vec().into(), payload }
+}
+
+fn fold(criterion: &mut Criterion) {
+    let one = Shape { environments: 1, flags: 12, contexts: 1000, decisions: 8192, per_call: 12 };
+    let general = Shape { environments: 50, flags: 40, contexts: 200, decisions: 1000, per_call: 12 };
+    let shapes = [
+        ("one_environment", one),
+        ("one_environment_single_decisions", Shape { per_call: 1, ..one }),
+        ("general", general),
+        ("general_single_decisions", Shape { per_call: 1, ..general }),
+    ];
+    let mut group = criterion.benchmark_group("decode_and_fold");
+    group.sample_size(10);
+    for (name, shape) in shapes {
+        let mut random = Random(1);
+        let records: Vec<Record> = (0..BATCHES).map(|offset| record(&mut random, shape, offset)).collect();
+        group.throughput(Throughput::Elements(BATCHES * shape.decisions as u64));
+        group.bench_with_input(BenchmarkId::from_parameter(name), &records, |bencher, records| {
+            bencher.iter(|| {
+                let resume = Resume { chunk: 0, complete_through_us: i64::MIN };
+                let mut fold = PartitionFold::new(1, 0, resume, FoldLimits::default());
+                for record in records {
+                    black_box(fold.fold(record));
+                }
+                fold.next_offset()
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, fold);
+criterion_main!(benches);
