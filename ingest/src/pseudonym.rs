@@ -80,10 +80,8 @@ impl ContextRedactor {
     }
 
     fn redact(&self, context: &Map<String, Value>) -> ObservedContext {
-        let kind = match context.get("kind").and_then(Value::as_str) {
-            Some(kind @ ("user" | "organization" | "multi")) => kind,
-            _ => "",
-        };
+        let known = |kind: &&str| matches!(*kind, "user" | "organization" | "multi");
+        let kind = context.get("kind").and_then(Value::as_str).filter(known).unwrap_or_default();
         let key = targeting_key(context, kind);
         let (attributes, attributes_omitted) = self.attributes(context, kind, key.as_ref());
         ObservedContext {

@@ -184,6 +184,33 @@ proptest! {
     }
 }
 
+fn golden_calls(call_id: u128) -> Vec<Call> {
+    let first = Call {
+        call_id,
+        event_time_us: 1_790_000_000_123_456,
+        latency_us: 250,
+        evaluation_ns: 1_500,
+        config_version: 42,
+        caller: 0,
+        context: 0,
+        decisions: 2,
+        api_calls: 1,
+        connections: 3,
+        track_events: 4,
+        error_code: None,
+        counted: true,
+    };
+    let second = Call {
+        context: Call::NO_CONTEXT,
+        decisions: 1,
+        error_code: Some(ErrorCode::General),
+        counted: false,
+        event_time_us: -1,
+        ..first
+    };
+    vec![first, second]
+}
+
 /// The batch of the golden files: each column differs from its default and from its neighbours.
 fn golden() -> Batch {
     let id = |n: u128| Uuid::from_u128(0x0123_4567_89ab_4cde_8f01_2345_6789_ab00 + n);
@@ -226,34 +253,11 @@ fn golden() -> Batch {
         attributes_json: r#"{"plan":"pro"}"#.into(),
         attributes_omitted: 6,
     };
-    let first = Call {
-        call_id: id(7).as_u128(),
-        event_time_us: 1_790_000_000_123_456,
-        latency_us: 250,
-        evaluation_ns: 1_500,
-        config_version: 42,
-        caller: 0,
-        context: 0,
-        decisions: 2,
-        api_calls: 1,
-        connections: 3,
-        track_events: 4,
-        error_code: None,
-        counted: true,
-    };
-    let second = Call {
-        context: Call::NO_CONTEXT,
-        decisions: 1,
-        error_code: Some(ErrorCode::General),
-        counted: false,
-        event_time_us: -1,
-        ..first
-    };
     Batch {
         callers: vec![caller],
         outcomes: vec![served, failed],
         contexts: vec![context],
-        calls: vec![first, second],
+        calls: golden_calls(id(7).as_u128()),
         decisions: vec![
             DecisionRow { outcome: 0, bucket: 99, count: 1 },
             DecisionRow { outcome: 1, bucket: DecisionRow::NO_BUCKET, count: 10_000 },
@@ -301,7 +305,8 @@ fn appended_bytes_are_an_error_in_arrow() {
 
 #[test]
 fn inconsistent_rows_are_errors() {
-    let cases: [(&str, fn(&mut Batch)); 7] = [
+    type Damage = fn(&mut Batch);
+    let cases: [(&str, Damage); 7] = [
         ("caller out of range", |batch| batch.calls[0].caller = 1),
         ("context out of range", |batch| batch.calls[0].context = 1),
         ("outcome out of range", |batch| batch.decisions[2].outcome = 2),
