@@ -30,103 +30,20 @@ fn mix(n: u64) -> u64 {
     n ^ (n >> 31)
 }
 
-/// The cells of one hour, as one chunk. Returns how many.
+/// The cells of one hour, as one chunk. Returns how many of decisions.
 fn hour(hour: i64, flags: u64, per_cell: f64) -> (Emission, u64) {
-    let (mut decisions, mut latencies, mut usage, mut uniques) = (vec![], vec![], vec![], vec![]);
+    let (mut decisions, mut latencies, mut usage) = (vec![], vec![], vec![]);
     let chunk = hour as u64;
-    for minute in 0..60 {
-        let time_us = START_US + hour * HOUR_US + minute * MINUTE_US;
+    for time_us in (0..60).map(|minute| START_US + hour * HOUR_US + minute * MINUTE_US) {
         for flag in 0..flags {
-            let flag_id = FlagId(Uuid::from_u128(100 + u128::from(flag)));
-            let mut served = 0;
-            for combination in 0..3u64 {
-                let draw = mix((time_us as u64 / 1000 * flags + flag) * 3 + combination);
-                // Fewer decisions than cells: most cells are absent.
-                if per_cell < 1.0 && (draw % 1_000_000) as f64 >= per_cell * 1e6 {
-                    continue;
-                }
-                let count = per_cell.max(1.0) as u64;
-                served += count;
-                decisions.push(DecisionCell {
-                    organization: ORGANIZATION,
-                    project: PROJECT,
-                    environment: ENVIRONMENT,
-                    flag: flag_id,
-                    variation: VariationId(Uuid::from_u128(u128::from(flag * 2 + combination % 2))),
-                    reason: combination as u8,
-                    error_code: 0,
-                    rule: RuleId(Uuid::from_u128(u128::from(combination))),
-                    source: String::new(),
-                    measure: measure::SERVED,
-                    counting: counting::COUNTED,
-                    time_us,
-                    epoch: 1,
-                    partition: 0,
-                    chunk,
-                    count,
-                });
-            }
-            if served == 0 {
-                continue;
-            }
-            let mut counts = vec![0; BUCKETS];
-            (0..served.min(40)).for_each(|n| counts[250 + (mix(n + flag * 99) % 90) as usize] += served.div_ceil(40));
-            let histogram = Histogram::from_dense(&counts);
-            latencies.push(LatencyCell {
-                organization: ORGANIZATION,
-                project: PROJECT,
-                environment: ENVIRONMENT,
-                flag: flag_id,
-                counting: counting::COUNTED,
-                time_us,
-                epoch: 1,
-                partition: 0,
-                chunk,
-                count: histogram.count(),
-                latency_us: served * 500,
-                evaluation_ns: served * 200,
-                buckets: histogram.encode(),
-            });
+            let cells = decision_cells(time_us, chunk, flag, flags, per_cell);
+            let served = cells.iter().map(|cell| cell.count).sum();
+            decisions.extend(cells);
+            latencies.extend((served > 0).then(|| latency_cell(time_us, chunk, flag, served)));
         }
-        for key in 0..2 {
-            usage.push(UsageCell {
-                organization: ORGANIZATION,
-                project: PROJECT,
-                environment: ENVIRONMENT,
-                key: KeyId(Uuid::from_u128(key)),
-                transport: 1,
-                sdk_name: "web".to_owned(),
-                sdk_version: "1.0".to_owned(),
-                time_us,
-                epoch: 1,
-                partition: 0,
-                chunk,
-                api_calls: 5,
-                connections: 1,
-                track_events: 0,
-                calls: 5,
-                failed_calls: 0,
-            });
-        }
+        usage.extend((0..2).map(|key| usage_cell(time_us, chunk, key)));
     }
-    for flag in 0..flags {
-        let mut registers = Registers::default();
-        (0..500).for_each(|user| {
-            registers.insert(mix(mix(user + hour as u64 * 137) + flag));
-        });
-        uniques.push(UniqueCell {
-            organization: ORGANIZATION,
-            project: PROJECT,
-            environment: ENVIRONMENT,
-            flag: FlagId(Uuid::from_u128(100 + u128::from(flag))),
-            variation: VariationId::NONE,
-            time_us: START_US + hour.div_euclid(24) * DAY_US,
-            epoch: 1,
-            partition: 0,
-            chunk,
-            registers: registers.encode(),
-        });
-    }
+    let uniques: Vec<UniqueCell> = (0..flags).map(|flag| unique_cell(hour, flag)).collect();
     let cells = vec![
         (Table::Decisions, DecisionCell::to_batch(&decisions)),
         (Table::Latency, LatencyCell::to_batch(&latencies)),
@@ -136,6 +53,98 @@ fn hour(hour: i64, flags: u64, per_cell: f64) -> (Emission, u64) {
     let complete_through_us = START_US + (hour + 1) * HOUR_US;
     let position = Position { epoch: 1, partition: 0, chunk: chunk + 1, next_offset: chunk + 1, complete_through_us };
     (Emission { cells, positions: vec![position] }, decisions.len() as u64)
+}
+
+fn flag_id(flag: u64) -> FlagId {
+    FlagId(Uuid::from_u128(100 + u128::from(flag)))
+}
+
+/// Three combinations of variation and rule; with fewer decisions than cells, most are absent.
+fn decision_cells(time_us: i64, chunk: u64, flag: u64, flags: u64, per_cell: f64) -> Vec<DecisionCell> {
+    let is_there = |combination: &u64| {
+        let draw = mix((time_us as u64 / 1000 * flags + flag) * 3 + combination);
+        per_cell >= 1.0 || ((draw % 1_000_000) as f64) < per_cell * 1e6
+    };
+    let cell = |combination: u64| DecisionCell {
+        organization: ORGANIZATION,
+        project: PROJECT,
+        environment: ENVIRONMENT,
+        flag: flag_id(flag),
+        variation: VariationId(Uuid::from_u128(u128::from(flag * 2 + combination % 2))),
+        reason: combination as u8,
+        error_code: 0,
+        rule: RuleId(Uuid::from_u128(u128::from(combination))),
+        source: String::new(),
+        measure: measure::SERVED,
+        counting: counting::COUNTED,
+        time_us,
+        epoch: 1,
+        partition: 0,
+        chunk,
+        count: per_cell.max(1.0) as u64,
+    };
+    (0..3).filter(is_there).map(cell).collect()
+}
+
+fn latency_cell(time_us: i64, chunk: u64, flag: u64, served: u64) -> LatencyCell {
+    let mut counts = vec![0; BUCKETS];
+    (0..served.min(40)).for_each(|n| counts[250 + (mix(n + flag * 99) % 90) as usize] += served.div_ceil(40));
+    let histogram = Histogram::from_dense(&counts);
+    LatencyCell {
+        organization: ORGANIZATION,
+        project: PROJECT,
+        environment: ENVIRONMENT,
+        flag: flag_id(flag),
+        counting: counting::COUNTED,
+        time_us,
+        epoch: 1,
+        partition: 0,
+        chunk,
+        count: histogram.count(),
+        latency_us: served * 500,
+        evaluation_ns: served * 200,
+        buckets: histogram.encode(),
+    }
+}
+
+fn usage_cell(time_us: i64, chunk: u64, key: u128) -> UsageCell {
+    UsageCell {
+        organization: ORGANIZATION,
+        project: PROJECT,
+        environment: ENVIRONMENT,
+        key: KeyId(Uuid::from_u128(key)),
+        transport: 1,
+        sdk_name: "web".to_owned(),
+        sdk_version: "1.0".to_owned(),
+        time_us,
+        epoch: 1,
+        partition: 0,
+        chunk,
+        api_calls: 5,
+        connections: 1,
+        track_events: 0,
+        calls: 5,
+        failed_calls: 0,
+    }
+}
+
+fn unique_cell(hour: i64, flag: u64) -> UniqueCell {
+    let mut registers = Registers::default();
+    (0..500).for_each(|user| {
+        registers.insert(mix(mix(user + hour as u64 * 137) + flag));
+    });
+    UniqueCell {
+        organization: ORGANIZATION,
+        project: PROJECT,
+        environment: ENVIRONMENT,
+        flag: flag_id(flag),
+        variation: VariationId::NONE,
+        time_us: START_US + hour.div_euclid(24) * DAY_US,
+        epoch: 1,
+        partition: 0,
+        chunk: hour as u64,
+        registers: registers.encode(),
+    }
 }
 
 /// The shapes of the analytics endpoints' questions.

@@ -101,6 +101,9 @@ async fn full_memory_pushes_back_until_cells_are_flushed() {
     assert_eq!(calls(&store).await.expect("an answer"), 2);
 }
 
+/// A file's name or its end, what the error says, and the damage.
+type Case<'a> = (&'a str, &'a str, &'a dyn Fn(&Path));
+
 #[tokio::test]
 async fn damage_is_found_and_named() {
     let rewrite = |change: fn(&mut Vec<u8>)| {
@@ -117,7 +120,7 @@ async fn damage_is_found_and_named() {
     });
     let older = rewrite(|bytes| bytes["flagmint-rollups ".len()] = b'0');
     let remove = |path: &Path| fs::remove_file(path).expect("the file is there");
-    let cases: [(&str, &str, &dyn Fn(&Path)); 7] = [
+    let cases: [Case; 7] = [
         ("MANIFEST", "checksum", &cut),
         ("MANIFEST", "checksum", &flip),
         ("MANIFEST", "format 0", &older),

@@ -38,7 +38,7 @@ pub(super) fn check(query: &RollupQuery) -> Result<(), StoreError> {
     };
     let texts = query.having.iter().flat_map(|having| &having.columns);
     for name in texts {
-        if !answered(name).is_some_and(|column| column.data_type() == DataType::Utf8) {
+        if answered(name).is_none_or(|column| column.data_type() != DataType::Utf8) {
             return refuse(table, name, "is no text in the answer");
         }
     }
