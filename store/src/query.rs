@@ -53,7 +53,7 @@ pub struct Page {
 }
 
 /// One question. The answer has the columns of `group_by` in order, then `time_us` unless `period` is `Whole`, then
-/// every non-key column of the table, merged.
+/// every non-key column of the table, merged. No cells, no rows: also without grouping.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RollupQuery {
     /// The table.
@@ -64,7 +64,7 @@ pub struct RollupQuery {
     pub time_us: Range<i64>,
     /// All must hold.
     pub filters: Vec<Filter>,
-    /// Dimensions kept apart.
+    /// Dimensions kept apart; of a table without dimensions ([`Table::Chunks`]), the columns that name the chunk.
     pub group_by: Vec<&'static str>,
     /// How time appears.
     pub period: Period,
