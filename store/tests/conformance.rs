@@ -24,7 +24,8 @@ impl Backend for Directory {
 #[tokio::test]
 async fn parquet_store_conforms() {
     let fresh = || Directory(TempDir::new().expect("a temporary directory"));
-    for seed in 0..3 {
+    // The last one once found that no rows gave an empty sketch instead of no row.
+    for seed in [0, 1, 2, 5_238_447_350_926_254_132] {
         run(fresh, seed).await;
     }
     run(fresh, rand::random()).await;

@@ -174,6 +174,9 @@ impl<S: Sketch> GroupsAccumulator for Groups<S> {
 /// Without grouping there is one group, or none while there was no row.
 impl<S: Sketch> Accumulator for Groups<S> {
     fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+        if values[0].null_count() == values[0].len() {
+            return Ok(());
+        }
         let groups = vec![0; values[0].len()];
         GroupsAccumulator::update_batch(self, values, &groups, None, 1)
     }
