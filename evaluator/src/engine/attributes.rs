@@ -7,40 +7,18 @@
 use serde_json::Value;
 
 use super::values::{self, OBJECT_TEXT};
+use super::words::{Head, name_hash};
 
-/// Slots of the table that finds most attributes in one step: a power of two, so many that few of a usual context share one.
+/// Slots of the table that finds most attributes in one step: what a byte can number, so many that few of a usual context share one.
 const SLOTS: usize = 256;
 /// Up to this many attributes, those that share a slot are told apart by a scan; beyond, by a search in an index.
 const SCANNED_ATTRIBUTES: usize = 24;
-/// Length of a [`Head`].
-const HEAD_BYTES: usize = 8;
 
 /// A piece of [`AttributeMap::texts`].
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Span {
     start: u32,
     end: u32,
-}
-
-/// The first eight bytes of a text, padded with zeros: tells most texts apart without reading them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Head(u64);
-
-impl Head {
-    pub(super) fn of(bytes: &[u8]) -> Self {
-        let word = bytes.first_chunk().copied().unwrap_or_else(|| {
-            let mut padded = [0; HEAD_BYTES];
-            padded[..bytes.len()].copy_from_slice(bytes);
-            padded
-        });
-        Self(u64::from_be_bytes(word))
-    }
-
-    /// Whether two texts are equal, given their heads.
-    #[inline]
-    pub(super) fn are_equal(a: (Self, &[u8]), b: (Self, &[u8])) -> bool {
-        a.0 == b.0 && a.1.len() == b.1.len() && (a.1.len() <= HEAD_BYTES || a.1 == b.1)
-    }
 }
 
 /// The value of an attribute as conditions see it.
@@ -84,7 +62,11 @@ struct Attribute {
     name: Span,
     /// The name in lower case; the same span where the name is in lower case already.
     lower: Span,
-    lower_hash: u64,
+    /// What follows the last dot of `lower`.
+    tail: Span,
+    tail_head: Head,
+    /// Every query of the same tail means this attribute, if it finds no better one.
+    is_plain: bool,
     operand: Operand,
 }
 
@@ -115,17 +97,23 @@ impl Default for AttributeMap {
     }
 }
 
+/// What comes before the last dot of an attribute that any name ending like it may mean.
+const KNOWN_PREFIXES: [&str; 4] = ["", "custom.", "user.", "organization."];
+
 /// The attribute of a condition: the names it may be found under, best first. All of them end alike after their last dot.
 #[derive(Debug, Clone)]
 pub(super) struct AttributeQuery {
+    slot: u8,
+    tail_head: Head,
     tail_hash: u64,
+    /// What follows the last dot, in lower case.
+    tail: Box<str>,
     candidates: Box<[Candidate]>,
 }
 
 /// A name that a condition may mean.
 #[derive(Debug, Clone)]
 struct Candidate {
-    lower_hash: u64,
     name: Box<str>,
     lower: Box<str>,
 }
@@ -136,16 +124,18 @@ impl AttributeQuery {
         let mut candidates: Vec<Candidate> = Vec::new();
         if !name.is_empty() {
             let bare = name.rsplit('.').next().unwrap_or(name);
-            let prefixed = ["custom", "user", "organization"].map(|kind| format!("{kind}.{bare}"));
-            for name in [name, bare].into_iter().chain(prefixed.iter().map(String::as_str)) {
+            let prefixed = KNOWN_PREFIXES.map(|prefix| format!("{prefix}{bare}"));
+            for name in [name].into_iter().chain(prefixed.iter().map(String::as_str)) {
                 if candidates.iter().all(|candidate| *candidate.name != *name) {
-                    let lower = name.to_lowercase();
-                    let lower_hash = name_hash(lower.as_bytes());
-                    candidates.push(Candidate { lower_hash, name: name.into(), lower: lower.into() });
+                    candidates.push(Candidate { name: name.into(), lower: name.to_lowercase().into() });
                 }
             }
         }
-        Self { tail_hash: tail_hash(&name.to_lowercase()), candidates: candidates.into() }
+        let lower = name.to_lowercase();
+        let tail = &lower[tail_start(&lower)..];
+        let tail_hash = name_hash(tail.as_bytes());
+        let tail_head = Head::of(tail.as_bytes());
+        Self { slot: slot_of(tail_hash), tail_head, tail_hash, tail: tail.into(), candidates: candidates.into() }
     }
 }
 
@@ -168,14 +158,20 @@ impl AttributeMap {
         self.texts.push_str(name);
         let name = self.span_from(start);
         let lower = self.lower(name);
-        let (lower_hash, tail_hash) = (name_hash(self.text(lower).as_bytes()), tail_hash(self.text(lower)));
-        let slot = &mut self.slots[slot_of(tail_hash)];
+        let text = self.text(lower);
+        let start = tail_start(text);
+        // Lower case depends on the letters around only outside ASCII, so that here tails may be compared instead of names.
+        let is_plain = text.is_ascii() && KNOWN_PREFIXES.contains(&&text[..start]) && start < text.len();
+        let tail = &text.as_bytes()[start..];
+        let (tail_head, tail_hash) = (Head::of(tail), name_hash(tail));
+        let tail = Span { start: lower.end - bound(tail.len()), end: lower.end };
+        let slot = &mut self.slots[usize::from(slot_of(tail_hash))];
         *slot = match Slot::try_from(self.attributes.len()) {
             Ok(position) if *slot == EMPTY && position < SHARED => position,
             _ => SHARED,
         };
         self.tail_hashes.push(tail_hash);
-        self.attributes.push(Attribute { name, lower, lower_hash, operand });
+        self.attributes.push(Attribute { name, lower, tail, tail_head, is_plain, operand });
     }
 
     /// Replaces the value at `position`.
@@ -210,6 +206,7 @@ impl AttributeMap {
         }
     }
 
+    #[inline]
     pub(super) fn operand_at(&self, position: usize) -> &Operand {
         &self.attributes[position].operand
     }
@@ -228,7 +225,7 @@ impl AttributeMap {
     /// The position of the attribute that `query` means.
     #[inline]
     pub(super) fn find(&self, query: &AttributeQuery) -> Option<usize> {
-        match self.slots[slot_of(query.tail_hash)] {
+        match self.slots[usize::from(query.slot)] {
             EMPTY => None,
             SHARED if !self.index.is_empty() => self.find_in_index(query),
             SHARED => self.find_by_scan(query),
@@ -240,8 +237,11 @@ impl AttributeMap {
     #[inline]
     fn goes_by(&self, query: &AttributeQuery, position: usize) -> Option<usize> {
         let attribute = &self.attributes[position];
-        let candidate = query.candidates.iter().find(|it| it.lower_hash == attribute.lower_hash)?;
-        (*candidate.lower.as_bytes() == *self.bytes(attribute.lower)).then_some(position)
+        if !attribute.is_plain {
+            return self.best(query, std::iter::once(position));
+        }
+        let (own, asked) = (self.bytes(attribute.tail), query.tail.as_bytes());
+        Head::are_equal((attribute.tail_head, own), (query.tail_head, asked)).then_some(position)
     }
 
     #[inline(never)]
@@ -313,7 +313,6 @@ impl AttributeMap {
     }
 
     fn span_from(&self, start: usize) -> Span {
-        let bound = |at: usize| u32::try_from(at).expect("a context is limited to far less than 4 GiB");
         Span { start: bound(start), end: bound(self.texts.len()) }
     }
 }
@@ -332,24 +331,16 @@ impl Operand {
     }
 }
 
-const fn slot_of(tail_hash: u64) -> usize {
-    // The high bits of a product are the well mixed ones.
-    (tail_hash >> (u64::BITS - SLOTS.ilog2())) as usize
+/// An offset into the texts.
+fn bound(at: usize) -> u32 {
+    u32::try_from(at).expect("a context is limited to far less than 4 GiB")
 }
 
-/// The hash of what follows the last dot of a name in lower case.
-fn tail_hash(lower: &str) -> u64 {
-    let start = lower.bytes().rposition(|byte| byte == b'.').map_or(0, |dot| dot + 1);
-    name_hash(&lower.as_bytes()[start..])
+const fn slot_of(tail_hash: u64) -> u8 {
+    (tail_hash >> (u64::BITS - SLOTS.ilog2())) as u8
 }
 
-/// A hash for names, eight bytes at a time: rotate, XOR, multiply, as in rustc's FxHash. Collisions cost time, never correctness.
-#[inline]
-pub(super) fn name_hash(name: &[u8]) -> u64 {
-    const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
-    let mix = |state: u64, word: u64| (state.rotate_left(23) ^ word).wrapping_mul(FACTOR);
-    let (words, rest) = name.as_chunks::<8>();
-    let state = words.iter().fold(name.len() as u64, |state, word| mix(state, u64::from_le_bytes(*word)));
-    let last = rest.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
-    mix(state, last)
+/// Where what follows the last dot of a name begins.
+fn tail_start(name: &str) -> usize {
+    name.rfind('.').map_or(0, |dot| dot + 1)
 }

@@ -1,8 +1,7 @@
 //! From the configuration's JSON to a [`CompiledEnvironment`].
 //!
 //! Whatever depends on the configuration alone is settled here: which rules can match, which values each branch would serve and
-//! under which reason, where buckets are divided. Conditions, groups of them and attribute names that several flags share
-//! are kept once.
+//! under which reason, where buckets are divided. Conditions and groups of them that several flags share are kept once.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +9,7 @@ use serde_json::{Map, Value};
 
 use super::attributes::AttributeQuery;
 use super::condition::Test;
-use super::environment::{CompiledEnvironment, Condition, Group, GroupOperator};
+use super::environment::{CompiledEnvironment, Condition, Group, GroupOperator, KeyTable};
 use super::flag::FlagCompiler;
 use super::values::is_truthy;
 
@@ -18,7 +17,6 @@ use super::values::is_truthy;
 pub(super) struct Compiler<'c> {
     segments: &'c Map<String, Value>,
     pub(super) environment: CompiledEnvironment,
-    queries: BTreeMap<String, u32>,
     conditions: BTreeMap<String, u32>,
     groups: BTreeMap<(u8, Box<[u32]>), u32>,
 }
@@ -28,7 +26,6 @@ impl<'c> Compiler<'c> {
         Self {
             segments,
             environment: CompiledEnvironment::default(),
-            queries: BTreeMap::new(),
             conditions: BTreeMap::new(),
             groups: BTreeMap::new(),
         }
@@ -37,9 +34,9 @@ impl<'c> Compiler<'c> {
     pub(super) fn compile(mut self, flags: &[Value]) -> CompiledEnvironment {
         for (index, flag) in flags.iter().enumerate() {
             let compiled = FlagCompiler::new(&mut self, index, flag).compile();
-            self.environment.by_key.entry(compiled.key.clone()).or_insert(index);
             self.environment.flags.push(compiled);
         }
+        self.environment.by_key = KeyTable::new(&self.environment.flags);
         self.environment
     }
 
@@ -92,19 +89,11 @@ impl<'c> Compiler<'c> {
         if let Some(known) = self.conditions.get(&identity) {
             return *known;
         }
-        let query = self.query(attribute);
+        let query = AttributeQuery::new(attribute);
         self.environment.conditions.push(Condition { query, test: Test::new(operator, member("value")) });
         let index = index_u32(self.environment.conditions.len() - 1);
         self.conditions.insert(identity, index);
         index
-    }
-
-    fn query(&mut self, attribute: &str) -> u32 {
-        let queries = &mut self.environment.queries;
-        *self.queries.entry(attribute.to_owned()).or_insert_with(|| {
-            queries.push(AttributeQuery::new(attribute));
-            index_u32(queries.len() - 1)
-        })
     }
 }
 

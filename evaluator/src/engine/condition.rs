@@ -5,8 +5,9 @@
 
 use serde_json::Value;
 
-use super::attributes::{AttributeMap, Head, Operand};
+use super::attributes::{AttributeMap, Operand};
 use super::values::{NumberText, comparable, list, number, number_of_text};
+use super::words::{Head, Suffix};
 
 /// Up to this many texts a scan of their heads is faster than a binary search.
 const SCANNED_PATTERNS: usize = 12;
@@ -28,7 +29,7 @@ enum Predicate {
     Below(f64),
     Contains(Box<str>),
     StartsWith(Box<str>),
-    EndsWith(Box<str>),
+    EndsWith(Suffix),
 }
 
 /// A text to be equalled, and the number whose text it is (or, in `eq`, the number it reads as); NaN if none.
@@ -71,7 +72,7 @@ impl Test {
             "contains" => plain(text(Predicate::Contains)),
             "not_contains" => negated(text(Predicate::Contains)),
             "startsWith" => plain(text(Predicate::StartsWith)),
-            "endsWith" => plain(text(Predicate::EndsWith)),
+            "endsWith" => plain(text(|suffix| Predicate::EndsWith(Suffix::new(&suffix)))),
             _ => plain(Predicate::Never),
         }
     }
@@ -95,9 +96,9 @@ impl Predicate {
             Self::Below(bound) => number_of(operand, map) < *bound,
             Self::Contains(part) => with_text(operand, map, |text| text.contains(&**part)),
             Self::StartsWith(part) => with_text(operand, map, |text| text.starts_with(&**part)),
-            Self::EndsWith(part) => match operand {
-                Some(Operand::Text { text, .. }) => map.bytes(*text).ends_with(part.as_bytes()),
-                _ => with_text(operand, map, |text| text.ends_with(&**part)),
+            Self::EndsWith(suffix) => match operand {
+                Some(Operand::Text { text, .. }) => suffix.ends(map.bytes(*text)),
+                _ => with_text(operand, map, |text| suffix.ends(text.as_bytes())),
             },
         }
     }
@@ -152,11 +153,11 @@ impl PatternSet {
 
     #[inline]
     fn has_text(&self, head: Head, text: &[u8]) -> bool {
-        let first = if self.heads.len() <= SCANNED_PATTERNS {
-            self.heads.iter().position(|it| *it >= head).unwrap_or(self.heads.len())
-        } else {
-            self.heads.partition_point(|it| *it < head)
-        };
+        // Without an early exit: where a scan would end is what no processor can foresee.
+        if self.heads.len() <= SCANNED_PATTERNS && !self.heads.iter().fold(false, |any, it| any | (*it == head)) {
+            return false;
+        }
+        let first = self.heads.partition_point(|it| *it < head);
         let mut hits = self.heads[first..].iter().zip(&self.texts[first..]).take_while(|(it, _)| **it == head);
         hits.any(|(it, item)| Head::are_equal((head, text), (*it, item.as_bytes())))
     }

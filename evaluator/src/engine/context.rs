@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use super::attributes::{AttributeMap, AttributeValue};
-use super::hash::KeyUnits;
+use super::hash::KeyHash;
 use super::values::{is_truthy, text};
 
 /// Why a context cannot be used. The caller must refuse the request.
@@ -45,7 +45,7 @@ pub struct Context {
 #[derive(Debug, Clone)]
 pub(super) struct BucketingKey {
     pub(super) text: Box<str>,
-    pub(super) units: KeyUnits,
+    pub(super) hash: KeyHash,
     /// A number or boolean in the context: ECMAScript's `+` adds it to a salt that is no string, instead of joining.
     pub(super) adds: bool,
 }
@@ -90,11 +90,7 @@ impl Context {
         let attributes = flatten(&members, kind);
         let key = bucketing_key(&members, kind).map(|value| {
             let text = text(Some(value));
-            BucketingKey {
-                units: KeyUnits::new(&text),
-                adds: value.is_number() || value.is_boolean(),
-                text: text.into(),
-            }
+            BucketingKey { hash: KeyHash::new(&text), adds: value.is_number() || value.is_boolean(), text: text.into() }
         });
         Self { members, kind, attributes, key }
     }

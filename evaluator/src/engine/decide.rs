@@ -1,15 +1,14 @@
 //! Decides flags for a context: no clock, no I/O, no allocation.
 //!
-//! One flag is decided by itself. All flags together share what they have in common: each attribute is looked up, each condition
-//! tested and each group joined at most once, and the hashes of all rollouts reached advance over the key side by side.
+//! One flag is decided by itself. All flags together share what they have in common: each condition is tested and each group
+//! joined at most once.
 
-use super::attributes::Operand;
 use super::context::{BucketingKey, Context};
 use super::environment::{
     CompiledEnvironment, Condition, Gradual, Group, GroupOperator, Keyed, Plan, Rollout, RuleResult, Salt, Split,
 };
 use super::gradual::Share;
-use super::hash::{EMPTY_TEXT_BUCKET, LANES, bucket};
+use super::hash::{EMPTY_TEXT_BUCKET, bucket};
 use super::outcome::{Decision, OutcomeId};
 use super::rollout::buckets_below;
 
@@ -17,10 +16,8 @@ use super::rollout::buckets_below;
 #[derive(Debug, Default)]
 pub struct Scratch {
     decisions: Vec<Decision>,
-    hashes: Vec<PendingHash>,
     groups: Vec<Known>,
     conditions: Vec<Known>,
-    attributes: Vec<Found>,
 }
 
 /// Whether a group or condition holds, as far as it is known.
@@ -31,125 +28,46 @@ enum Known {
     Fails,
 }
 
-/// Where the attribute of a query is, as far as it is known.
-#[derive(Debug, Clone, Copy)]
-enum Found {
-    Unknown,
-    Missing,
-    At(u32),
-}
-
-/// How far a flag can be decided without hashing.
-enum Step {
-    Done(Decision),
-    Hash { salt_state: u32, pick: Pick },
-}
-
-/// What a bucket chooses from.
-#[derive(Debug, Clone, Copy)]
-enum Pick {
-    Split(Split),
-    /// The rollout of that index, of strategy `variant`.
-    Variants(u32),
-}
-
-#[derive(Debug, Clone, Copy)]
-struct PendingHash {
-    flag: u32,
-    salt_state: u32,
-    pick: Pick,
-}
-
 impl CompiledEnvironment {
     /// Decides one flag at `now_us`, microseconds since the epoch.
     ///
     /// # Panics
     /// If `flag` is not an index into [`Self::flags`].
     #[must_use]
+    #[inline]
     pub fn decide(&self, flag: usize, context: &Context, now_us: i64) -> Decision {
         let holds = |group: u32| {
-            let attributes = context.attribute_map();
-            self.groups[group as usize].holds(|condition| {
-                let Condition { query, test } = &self.conditions[condition as usize];
-                let position = attributes.find(&self.queries[*query as usize]);
-                test.holds(position.map(|position| attributes.operand_at(position)), attributes)
-            })
+            self.groups[group as usize].holds(|condition| self.conditions[condition as usize].holds(context))
         };
-        match (self.step(flag, context, now_us, holds), context.key()) {
-            (Step::Done(decision), _) => decision,
-            (Step::Hash { salt_state, pick }, Some(key)) => self.pick(pick, bucket(key.units.hash_after(salt_state))),
-            (Step::Hash { pick, .. }, None) => unreachable!("nothing is hashed without a key: {pick:?}"),
-        }
+        self.decision(flag, context, now_us, holds)
     }
 
     /// Decides every flag, in configuration order, at `now_us`, microseconds since the epoch.
     pub fn decide_all<'s>(&self, context: &Context, now_us: i64, scratch: &'s mut Scratch) -> &'s [Decision] {
-        let Scratch { decisions, hashes, groups, conditions, attributes } = scratch;
+        let Scratch { decisions, groups, conditions } = scratch;
         decisions.clear();
-        hashes.clear();
         refill(groups, self.groups.len(), Known::Unknown);
         refill(conditions, self.conditions.len(), Known::Unknown);
-        refill(attributes, self.queries.len(), Found::Unknown);
         let mut condition_holds = |condition: u32| {
-            known(&mut conditions[condition as usize], || {
-                let Condition { query, test } = &self.conditions[condition as usize];
-                test.holds(self.operand(*query, context, attributes), context.attribute_map())
-            })
+            known(&mut conditions[condition as usize], || self.conditions[condition as usize].holds(context))
         };
-        for flag in 0..self.flags.len() {
-            let holds = |group: u32| {
-                known(&mut groups[group as usize], || self.groups[group as usize].holds(&mut condition_holds))
-            };
-            match self.step(flag, context, now_us, holds) {
-                Step::Done(decision) => decisions.push(decision),
-                Step::Hash { salt_state, pick } => {
-                    hashes.push(PendingHash { flag: flag as u32, salt_state, pick });
-                    decisions.push(Decision::without_bucket(OutcomeId(u32::MAX)));
-                }
-            }
-        }
-        if let Some(key) = context.key() {
-            self.finish(hashes, key, decisions);
-        }
+        let mut holds =
+            |group: u32| known(&mut groups[group as usize], || self.groups[group as usize].holds(&mut condition_holds));
+        decisions.extend((0..self.flags.len()).map(|flag| self.decision(flag, context, now_us, &mut holds)));
         decisions
     }
 
-    /// Hashes all that is pending, a few lanes at a time. Lanes without work hash from 0 and are not read.
-    fn finish(&self, hashes: &[PendingHash], key: &BucketingKey, decisions: &mut [Decision]) {
-        for batch in hashes.chunks(LANES) {
-            let mut states = [0; LANES];
-            for (state, pending) in states.iter_mut().zip(batch) {
-                *state = pending.salt_state;
-            }
-            key.units.hash_lanes(&mut states);
-            for (state, pending) in states.iter().zip(batch) {
-                decisions[pending.flag as usize] = self.pick(pending.pick, bucket(*state));
-            }
-        }
-    }
-
-    fn operand<'m>(&self, query: u32, context: &'m Context, attributes: &mut [Found]) -> Option<&'m Operand> {
-        let found = &mut attributes[query as usize];
-        if let Found::Unknown = found {
-            let position = context.attribute_map().find(&self.queries[query as usize]);
-            *found = position.map_or(Found::Missing, |position| Found::At(position as u32));
-        }
-        match *found {
-            Found::At(position) => Some(context.attribute_map().operand_at(position as usize)),
-            Found::Unknown | Found::Missing => None,
-        }
-    }
-
+    /// The decision, given which groups of conditions hold.
     #[inline]
-    fn step(&self, flag: usize, context: &Context, now_us: i64, mut holds: impl FnMut(u32) -> bool) -> Step {
+    fn decision(&self, flag: usize, context: &Context, now_us: i64, mut holds: impl FnMut(u32) -> bool) -> Decision {
         let rollout = match self.flags[flag].plan {
-            Plan::Fixed(outcome) => return Step::Done(Decision::without_bucket(outcome)),
+            Plan::Fixed(outcome) => return Decision::without_bucket(outcome),
             Plan::Roll(rollout) => rollout,
             Plan::Rules { first, end, otherwise } => {
                 let rules = &self.rules[first as usize..end as usize];
                 match rules.iter().find(|rule| holds(rule.group)).map(|rule| rule.result) {
-                    None => return Step::Done(Decision::without_bucket(otherwise)),
-                    Some(RuleResult::Serve(outcome)) => return Step::Done(Decision::without_bucket(outcome)),
+                    None => return Decision::without_bucket(otherwise),
+                    Some(RuleResult::Serve(outcome)) => return Decision::without_bucket(outcome),
                     Some(RuleResult::Roll(rollout)) => rollout,
                 }
             }
@@ -158,48 +76,40 @@ impl CompiledEnvironment {
     }
 
     #[inline]
-    fn roll(&self, index: u32, key: Option<&BucketingKey>, now_us: i64) -> Step {
+    fn roll(&self, index: u32, key: Option<&BucketingKey>, now_us: i64) -> Decision {
         let (no_key, then) = match &self.rollouts[index as usize] {
-            Rollout::Fixed(outcome) => return Step::Done(Decision::without_bucket(*outcome)),
+            Rollout::Fixed(outcome) => return Decision::without_bucket(*outcome),
             Rollout::Keyed { no_key, then } => (no_key, then),
         };
-        let Some(key) = key else { return Step::Done(Decision::without_bucket(*no_key)) };
-        let (salt, pick) = match then {
-            Keyed::Fixed(outcome) => return Step::Done(Decision::without_bucket(*outcome)),
-            Keyed::Split { salt, split } => (*salt, Pick::Split(*split)),
-            Keyed::Variants { salt, .. } => (*salt, Pick::Variants(index)),
-            Keyed::Gradual(gradual) => match gradual.at(now_us) {
-                Ok((salt, split)) => (salt, Pick::Split(split)),
-                Err(outcome) => return Step::Done(Decision::without_bucket(outcome)),
-            },
-        };
-        if key.adds && salt.adds {
-            return Step::Done(self.pick(pick, EMPTY_TEXT_BUCKET));
-        }
-        Step::Hash { salt_state: salt.state, pick }
-    }
-
-    #[inline]
-    fn pick(&self, pick: Pick, bucket: u8) -> Decision {
-        let outcome = match pick {
-            Pick::Split(Split { admitted, yes, no }) => {
-                if bucket < admitted {
-                    yes
-                } else {
-                    no
-                }
+        let Some(key) = key else { return Decision::without_bucket(*no_key) };
+        match then {
+            Keyed::Fixed(outcome) => Decision::without_bucket(*outcome),
+            Keyed::Split { salt, split } => split.decision(key.bucket(*salt)),
+            Keyed::Variants { salt, thresholds, short } => {
+                let bucket = key.bucket(*salt);
+                let reached = thresholds.iter().find(|(below, _)| bucket < *below);
+                Decision { outcome: reached.map_or(*short, |(_, outcome)| *outcome), bucket: Some(bucket) }
             }
-            Pick::Variants(index) => self.variant(index, bucket),
-        };
-        Decision { outcome, bucket: Some(bucket) }
+            Keyed::Gradual(gradual) => match gradual.at(now_us) {
+                Ok((salt, split)) => split.decision(key.bucket(salt)),
+                Err(outcome) => Decision::without_bucket(outcome),
+            },
+        }
     }
+}
 
-    fn variant(&self, index: u32, bucket: u8) -> OutcomeId {
-        let Rollout::Keyed { then: Keyed::Variants { thresholds, short, .. }, .. } = &self.rollouts[index as usize]
-        else {
-            unreachable!("only a variant rollout is picked from as one")
-        };
-        thresholds.iter().find(|(below, _)| bucket < *below).map_or(*short, |(_, outcome)| *outcome)
+impl BucketingKey {
+    #[inline]
+    fn bucket(&self, salt: Salt) -> u8 {
+        if self.adds && salt.adds { EMPTY_TEXT_BUCKET } else { bucket(self.hash.after(salt.state)) }
+    }
+}
+
+impl Split {
+    /// By index, as no processor can foresee which way a branch on a bucket goes.
+    #[inline]
+    fn decision(&self, bucket: u8) -> Decision {
+        Decision { outcome: self.yes_no[usize::from(bucket >= self.admitted)], bucket: Some(bucket) }
     }
 }
 
@@ -214,7 +124,16 @@ impl Gradual {
             Share::Percentage(percentage) => percentage,
         };
         let salt = self.salt.ok_or(self.invalid)?;
-        Ok((salt, Split { admitted: buckets_below(percentage), yes: self.yes, no: self.no }))
+        Ok((salt, Split { admitted: buckets_below(percentage), yes_no: self.yes_no }))
+    }
+}
+
+impl Condition {
+    #[inline]
+    fn holds(&self, context: &Context) -> bool {
+        let attributes = context.attribute_map();
+        let position = attributes.find(&self.query);
+        self.test.holds(position.map(|position| attributes.operand_at(position)), attributes)
     }
 }
 

@@ -1,28 +1,25 @@
 //! A compiled configuration: immutable, shared by all threads, and laid out for deciding.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
-
 use serde_json::{Map, Value};
 
-use super::attributes::{AttributeQuery, name_hash};
+use super::attributes::AttributeQuery;
 use super::coerce::FlagType;
 use super::compile::Compiler;
 use super::condition::Test;
 use super::gradual::Schedule;
 use super::outcome::{Outcome, OutcomeId};
+use super::words::{are_equal, name_hash};
 
 /// The flags of one environment, compiled.
 #[derive(Debug, Default)]
 pub struct CompiledEnvironment {
     pub(super) flags: Vec<CompiledFlag>,
-    pub(super) by_key: HashMap<Box<str>, usize, BuildHasherDefault<KeyHasher>>,
+    pub(super) by_key: KeyTable,
     pub(super) outcomes: Vec<Outcome>,
     pub(super) rules: Vec<Rule>,
     pub(super) rollouts: Vec<Rollout>,
     pub(super) groups: Vec<Group>,
     pub(super) conditions: Vec<Condition>,
-    pub(super) queries: Vec<AttributeQuery>,
 }
 
 /// One flag.
@@ -77,8 +74,7 @@ pub(super) enum GroupOperator {
 /// A condition on an attribute. Equal conditions of different flags are one.
 #[derive(Debug)]
 pub(super) struct Condition {
-    /// Index into `queries`.
-    pub(super) query: u32,
+    pub(super) query: AttributeQuery,
     pub(super) test: Test,
 }
 
@@ -111,12 +107,11 @@ pub(super) struct Salt {
     pub(super) adds: bool,
 }
 
-/// Buckets below `admitted` (0 to 100) get `yes`.
+/// Buckets below `admitted` (0 to 100) get the first outcome, others the second.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Split {
     pub(super) admitted: u8,
-    pub(super) yes: OutcomeId,
-    pub(super) no: OutcomeId,
+    pub(super) yes_no: [OutcomeId; 2],
 }
 
 #[derive(Debug)]
@@ -127,8 +122,7 @@ pub(super) struct Gradual {
     pub(super) full: OutcomeId,
     pub(super) bad_start: OutcomeId,
     pub(super) invalid: OutcomeId,
-    pub(super) yes: OutcomeId,
-    pub(super) no: OutcomeId,
+    pub(super) yes_no: [OutcomeId; 2],
 }
 
 impl CompiledEnvironment {
@@ -149,7 +143,7 @@ impl CompiledEnvironment {
     #[must_use]
     #[inline]
     pub fn flag_index(&self, key: &str) -> Option<usize> {
-        self.by_key.get(key).copied()
+        self.by_key.find(&self.flags, key)
     }
 
     /// Every possible result of every flag; an [`OutcomeId`] is an index into it.
@@ -205,22 +199,61 @@ impl CompiledFlag {
     }
 }
 
-/// Hashes flag keys. They come from the configuration, so nobody can choose them to collide.
+/// Finds flags by key: open addressing in a table at most half full. Keys come from the configuration, so nobody who asks for
+/// one can make them collide.
 #[derive(Debug, Default)]
-pub(super) struct KeyHasher(u64);
+pub(super) struct KeyTable {
+    /// A power of two of them, or none.
+    slots: Box<[KeySlot]>,
+}
 
-impl Hasher for KeyHasher {
-    #[inline]
-    fn write(&mut self, bytes: &[u8]) {
-        self.0 ^= name_hash(bytes);
+#[derive(Debug, Clone, Copy)]
+struct KeySlot {
+    /// The low half of the key's hash.
+    tag: u32,
+    /// The flag's index, or [`NO_FLAG`].
+    flag: u32,
+}
+
+/// Marks a free slot. There are fewer flags than that.
+const NO_FLAG: u32 = u32::MAX;
+
+impl KeyTable {
+    /// Of flags with the same key, the first is found.
+    pub(super) fn new(flags: &[CompiledFlag]) -> Self {
+        let capacity = (2 * flags.len()).next_power_of_two();
+        let mut table = Self { slots: vec![KeySlot { tag: 0, flag: NO_FLAG }; capacity].into() };
+        for (flag, index) in flags.iter().zip(0..) {
+            if table.find(flags, &flag.key).is_none() {
+                let hash = name_hash(flag.key.as_bytes());
+                let free =
+                    table.probe(hash).find(|at| table.slots[*at].flag == NO_FLAG).expect("half of them are free");
+                table.slots[free] = KeySlot { tag: hash as u32, flag: index };
+            }
+        }
+        table
     }
 
-    /// Ends a string in `str`'s hash; a table of nothing but strings can do without.
     #[inline]
-    fn write_u8(&mut self, _: u8) {}
+    fn find(&self, flags: &[CompiledFlag], key: &str) -> Option<usize> {
+        let hash = name_hash(key.as_bytes());
+        for at in self.probe(hash) {
+            let KeySlot { tag, flag } = self.slots[at];
+            if flag == NO_FLAG {
+                return None;
+            }
+            if tag == hash as u32 && are_equal(flags[flag as usize].key.as_bytes(), key.as_bytes()) {
+                return Some(flag as usize);
+            }
+        }
+        None
+    }
 
+    /// All slots, beginning where the high half of the hash points.
     #[inline]
-    fn finish(&self) -> u64 {
-        self.0
+    fn probe(&self, hash: u64) -> impl Iterator<Item = usize> + use<> {
+        let len = self.slots.len();
+        let start = (hash >> 32) as usize;
+        (0..len).map(move |step| (start + step) & (len - 1))
     }
 }

@@ -2,21 +2,21 @@
 //!
 //! Source: the JavaScript package `string-hash`, a 32-bit variant of Bernstein's hash (times 33, XOR) that runs from the last
 //! UTF-16 code unit to the first. The salt comes last in the text and therefore first in the hash, so the state after it
-//! is a constant of the configuration; and one key meets many salts, so several states advance over it side by side.
+//! is a constant of the configuration, and what an ASCII key does to such a state has a closed form ([`AsciiKey`]).
 
 /// Start of the hash.
 const SEED: u32 = 5381;
+/// What a step multiplies the state by.
+const FACTOR: u32 = 33;
 /// Buckets are 0 to 99.
 const BUCKETS: u32 = 100;
 /// The bucket of the empty text.
 pub(super) const EMPTY_TEXT_BUCKET: u8 = (SEED % BUCKETS) as u8;
-/// States advanced at once: four SSE2 registers, enough to hide the latency of one step behind the others.
-pub(super) const LANES: usize = 16;
 
 /// The hash's state, an unsigned 32-bit number, after a text.
 #[must_use]
 pub fn hash(text: &str) -> u32 {
-    KeyUnits::new(text).hash_after(SEED)
+    reversed_units(text).iter().fold(SEED, |state, &unit| step(state, unit))
 }
 
 /// The bucket, 0 to 99, of a finished hash.
@@ -27,40 +27,115 @@ pub const fn bucket(hash: u32) -> u8 {
 
 #[inline]
 const fn step(state: u32, unit: u16) -> u32 {
-    (state << 5).wrapping_add(state) ^ unit as u32
+    state.wrapping_mul(FACTOR) ^ unit as u32
 }
 
-/// The UTF-16 code units of a key in the order in which they are hashed: from the last to the first.
-#[derive(Debug, Clone, Default)]
-pub(super) struct KeyUnits(Box<[u16]>);
+/// The UTF-16 code units in the order in which they are hashed: from the last to the first.
+fn reversed_units(text: &str) -> Box<[u16]> {
+    let mut units: Box<[u16]> = text.encode_utf16().collect();
+    units.reverse();
+    units
+}
 
-impl KeyUnits {
+/// What a key does to the state of the hash.
+#[derive(Debug, Clone)]
+pub(super) enum KeyHash {
+    Ascii(AsciiKey),
+    /// Its reversed units.
+    Other(Box<[u16]>),
+}
+
+impl KeyHash {
     pub(super) fn new(key: &str) -> Self {
         if key.is_ascii() {
-            return Self(key.bytes().rev().map(u16::from).collect());
+            return Self::Ascii(AsciiKey::new(key.as_bytes()));
         }
-        let mut units: Vec<u16> = key.encode_utf16().collect();
-        units.reverse();
-        Self(units.into())
+        Self::Other(reversed_units(key))
     }
 
     /// The hash of the key and a salt, given the state after the salt.
     #[inline]
-    pub(super) fn hash_after(&self, salt_state: u32) -> u32 {
-        // Each step waits for the one before it, so what can be saved is the loop around them.
-        let (chunks, rest) = self.0.as_chunks::<6>();
-        let over_chunk = |state, chunk: &[u16; 6]| chunk.iter().fold(state, |state, &unit| step(state, unit));
-        let state = chunks.iter().fold(salt_state, over_chunk);
-        rest.iter().fold(state, |state, &unit| step(state, unit))
+    pub(super) fn after(&self, salt_state: u32) -> u32 {
+        match self {
+            Self::Ascii(key) => key.after(salt_state),
+            Self::Other(units) => units.iter().fold(salt_state, |state, &unit| step(state, unit)),
+        }
+    }
+}
+
+/// A key of ASCII characters: any salt's hash without going through the key again.
+///
+/// With a unit `c` below 128, a step is `33 h + d` (modulo 2^32), where `d = (x ^ c) - x` and `x` is `33 h` modulo 128. So after
+/// a key of `n` units the state is `33^n h + t`, and `t` depends on `h` modulo 128 alone. `33 = 1 + 2^5` leaves bits 0 to 4 to
+/// themselves and adds bits 0 and 1 to bits 5 and 6, and each bit's share of `d` is a summand of its own. So bits 2, 3 and 4
+/// of `h` act on `t` independently of the other bits: `t` is the sum of a term of bits 0, 1, 5 and 6 and a term of bits 2 to 4.
+#[derive(Debug, Clone)]
+pub(super) struct AsciiKey {
+    /// `33^n`
+    power: u32,
+    /// By bits 0 and 1, and 5 and 6 moved down to 2 and 3.
+    mixing: [u32; MIXING],
+    /// By bits 2 to 4, less what is in `mixing` for zeros.
+    separate: [u32; SEPARATE],
+}
+
+/// Combinations of the bits 0, 1, 5 and 6.
+const MIXING: usize = 16;
+/// Combinations of the bits 2, 3 and 4.
+const SEPARATE: usize = 8;
+
+impl AsciiKey {
+    fn new(key: &[u8]) -> Self {
+        let mut mixing: [u32; MIXING] = std::array::from_fn(|bits| (bits & 0b11 | (bits >> 2) << 5) as u32);
+        let mut separate: [u32; SEPARATE] = std::array::from_fn(|bits| (bits << 2) as u32);
+        let starts = (mixing, separate);
+        let mut power = 1u32;
+        // All states side by side: no step waits for that of another.
+        for &byte in key.iter().rev() {
+            for state in mixing.iter_mut().chain(&mut separate) {
+                *state = step(*state, u16::from(byte));
+            }
+            power = power.wrapping_mul(FACTOR);
+        }
+        let term = |(state, start): (&mut u32, u32)| *state = state.wrapping_sub(power.wrapping_mul(start));
+        mixing.iter_mut().zip(starts.0).for_each(term);
+        separate.iter_mut().zip(starts.1).for_each(term);
+        let zero = mixing[0];
+        separate.iter_mut().for_each(|term| *term = term.wrapping_sub(zero));
+        Self { power, mixing, separate }
     }
 
-    /// As [`Self::hash_after`] for several salts.
     #[inline]
-    pub(super) fn hash_lanes(&self, states: &mut [u32; LANES]) {
-        for &unit in &self.0 {
-            for state in states.iter_mut() {
-                *state = step(*state, unit);
+    fn after(&self, state: u32) -> u32 {
+        let mixing = self.mixing[(state & 0b11 | state >> 3 & 0b1100) as usize];
+        let separate = self.separate[(state >> 2 & 0b111) as usize];
+        state.wrapping_mul(self.power).wrapping_add(mixing).wrapping_add(separate)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{KeyHash, hash, reversed_units, step};
+
+    #[test]
+    fn the_closed_form_agrees_with_going_through_the_key() {
+        let ascii: String = (0..128u8).map(char::from).collect();
+        let mut keys = vec![ascii.repeat(3)];
+        keys.extend((0..128).map(|start| ascii[start..].to_owned()));
+        keys.extend((0..128).map(|end| ascii[..end].chars().rev().collect()));
+        keys.extend(["", "a", "0f8fad5b-d9cb-469f-a165-70867728950e", "ключ", "a€b", "𝒳y"].map(str::to_owned));
+        for key in keys {
+            let (key_hash, units) = (KeyHash::new(&key), reversed_units(&key));
+            // An odd factor takes every value of the low bits along with ever different high ones.
+            for state in (0..1024u32).map(|n| n.wrapping_mul(0x9e37_79b1)) {
+                let expected = units.iter().fold(state, |state, &unit| step(state, unit));
+                assert_eq!(key_hash.after(state), expected, "{key:?} after {state}");
             }
         }
+    }
+
+    #[test]
+    fn the_salt_comes_first_in_the_hash_of_both() {
+        assert_eq!(KeyHash::new("user-1").after(hash("salt")), hash("user-1salt"));
     }
 }

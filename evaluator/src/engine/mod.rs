@@ -32,6 +32,7 @@ mod lines;
 mod outcome;
 mod rollout;
 mod values;
+mod words;
 
 #[cfg(test)]
 mod vectors;

@@ -55,8 +55,7 @@ impl<'c> FlagCompiler<'c, '_> {
         if percentage >= 100.0 {
             return Keyed::Fixed(self.outcome(Served::Boolean(true), Exit::RolloutFull, path));
         }
-        let [yes, no] = self.both(path);
-        let split = Split { admitted: buckets_below(percentage), yes, no };
+        let split = Split { admitted: buckets_below(percentage), yes_no: self.both(path) };
         Keyed::Split { salt: Salt::new(rollout.get("salt")), split }
     }
 
@@ -64,7 +63,7 @@ impl<'c> FlagCompiler<'c, '_> {
         if !self.is_boolean() {
             return Keyed::Fixed(self.outcome(Served::Fallback, Exit::RolloutWrongType, path));
         }
-        let [yes, no] = self.both(path);
+        let yes_no = self.both(path);
         let mut fallback = |exit| self.outcome(Served::Fallback, exit, path);
         Keyed::Gradual(Box::new(Gradual {
             schedule: Schedule::new(rollout),
@@ -73,8 +72,7 @@ impl<'c> FlagCompiler<'c, '_> {
             bad_start: fallback(Exit::GradualBadStart),
             invalid: fallback(Exit::GradualInvalid),
             full: self.outcome(Served::Boolean(true), Exit::RolloutFull, path),
-            yes,
-            no,
+            yes_no,
         }))
     }
 
