@@ -61,8 +61,8 @@ pub const HASH_QUEUE_WAIT: Duration = Duration::from_secs(5);
 /// How long a request waits for a connection to Postgres before it is answered 503.
 pub const POOL_WAIT: Duration = Duration::from_millis(2_500);
 
-/// Connections to Postgres: a fifth of its default of 100, so that several instances fit.
-pub const MAX_POOL_CONNECTIONS: u32 = 20;
+/// Connections to Postgres: the embedded one takes 20, which the evaluator (2) and the query API (8) share.
+pub const MAX_POOL_CONNECTIONS: u32 = 8;
 
 /// Longest a statement may run: nothing here needs more than some milliseconds; a lock held elsewhere must not pile up.
 pub const STATEMENT_TIMEOUT: &str = "10s";

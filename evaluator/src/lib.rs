@@ -1,3 +1,8 @@
-//! Decides flags (engine) and serves decisions to applications (the data plane).
+//! Decides flags ([`engine`]) and serves decisions to applications (the data plane).
 
+pub mod configuration;
+pub mod directory;
 pub mod engine;
+pub mod http;
+pub mod limits;
+pub mod snapshot;

@@ -21,6 +21,13 @@ pub(super) struct Span {
     end: u32,
 }
 
+impl Span {
+    #[inline]
+    pub(super) fn len(self) -> usize {
+        (self.end - self.start) as usize
+    }
+}
+
 /// The value of an attribute as conditions see it.
 #[derive(Debug, Clone)]
 pub(super) enum Operand {
@@ -240,8 +247,9 @@ impl AttributeMap {
         if !attribute.is_plain {
             return self.best(query, std::iter::once(position));
         }
-        let (own, asked) = (self.bytes(attribute.tail), query.tail.as_bytes());
-        Head::are_equal((attribute.tail_head, own), (query.tail_head, asked)).then_some(position)
+        let own = (attribute.tail_head, attribute.tail.len());
+        let asked = (query.tail_head, query.tail.len());
+        Head::are_equal(own, asked, || (self.bytes(attribute.tail), query.tail.as_bytes())).then_some(position)
     }
 
     #[inline(never)]

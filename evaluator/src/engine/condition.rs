@@ -117,7 +117,8 @@ impl Pattern {
     fn equals(&self, operand: &Operand, map: &AttributeMap) -> bool {
         match operand {
             Operand::Text { text, head, .. } => {
-                Head::are_equal((*head, map.bytes(*text)), (self.head, self.text.as_bytes()))
+                let asked = (self.head, self.text.len());
+                Head::are_equal((*head, text.len()), asked, || (map.bytes(*text), self.text.as_bytes()))
             }
             Operand::Number(number) => *number == self.number,
             other => other.text(map).is_some_and(|text| text == &*self.text),
@@ -140,26 +141,27 @@ impl PatternSet {
     }
 
     #[inline]
-    fn holds(&self, operand: &Operand, map: &AttributeMap) -> bool {
+    fn holds<'m>(&'m self, operand: &Operand, map: &'m AttributeMap) -> bool {
         match operand {
-            Operand::Text { text, head, items: None } => self.has_text(*head, map.bytes(*text)),
+            Operand::Text { text, head, items: None } => self.has_text(*head, || map.bytes(*text)),
             Operand::Number(number) => self.has_number(*number),
             Operand::List { items, .. } | Operand::Text { items: Some(items), .. } => {
-                items.iter().map(|item| map.bytes(*item)).any(|item| self.has_text(Head::of(item), item))
+                items.iter().map(|item| map.bytes(*item)).any(|item| self.has_text(Head::of(item), || item))
             }
-            other => other.text(map).is_some_and(|text| self.has_text(Head::of(text.as_bytes()), text.as_bytes())),
+            other => other.text(map).is_some_and(|text| self.has_text(Head::of(text.as_bytes()), || text.as_bytes())),
         }
     }
 
     #[inline]
-    fn has_text(&self, head: Head, text: &[u8]) -> bool {
+    fn has_text<'t>(&'t self, head: Head, text: impl FnOnce() -> &'t [u8]) -> bool {
         // Without an early exit: where a scan would end is what no processor can foresee.
         if self.heads.len() <= SCANNED_PATTERNS && !self.heads.iter().fold(false, |any, it| any | (*it == head)) {
             return false;
         }
+        let text = text();
         let first = self.heads.partition_point(|it| *it < head);
         let mut hits = self.heads[first..].iter().zip(&self.texts[first..]).take_while(|(it, _)| **it == head);
-        hits.any(|(it, item)| Head::are_equal((head, text), (*it, item.as_bytes())))
+        hits.any(|(_, item)| item.as_bytes() == text)
     }
 
     fn has_number(&self, number: f64) -> bool {

@@ -237,16 +237,11 @@ impl KeyTable {
     #[inline]
     fn find(&self, flags: &[CompiledFlag], key: &str) -> Option<usize> {
         let hash = name_hash(key.as_bytes());
-        for at in self.probe(hash) {
-            let KeySlot { tag, flag } = self.slots[at];
-            if flag == NO_FLAG {
-                return None;
-            }
-            if tag == hash as u32 && are_equal(flags[flag as usize].key.as_bytes(), key.as_bytes()) {
-                return Some(flag as usize);
-            }
-        }
-        None
+        let probed = self.probe(hash).map(|at| self.slots[at]).take_while(|slot| slot.flag != NO_FLAG);
+        probed
+            .filter(|slot| slot.tag == hash as u32)
+            .map(|slot| slot.flag as usize)
+            .find(|flag| are_equal(flags[*flag].key.as_bytes(), key.as_bytes()))
     }
 
     /// All slots, beginning where the high half of the hash points.

@@ -1,0 +1,217 @@
+//! The configuration in force: keys and compiled environments, read without locks on the path of a request.
+//!
+//! A request loads one pointer for the keys and one for its environment's snapshot. Writers build the next state aside
+//! and swap it in; a reader keeps the state it began with until its reply is built.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use flagmint_ingest::{EnvironmentIdentity, EnvironmentRecorder, InFlight, Recorder};
+use flagmint_schemas::ids::{EnvironmentId, KeyId};
+use sha2::{Digest, Sha256};
+
+use crate::http::RateWindow;
+use crate::snapshot::Snapshot;
+
+/// SHA-256 of a key's text: all that is ever stored of it.
+pub type KeyHash = [u8; 32];
+
+/// The hash under which a key's text is stored.
+#[must_use]
+pub fn key_hash(text: &str) -> KeyHash {
+    Sha256::digest(text.as_bytes()).into()
+}
+
+/// What Postgres says about a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyFacts {
+    /// The key's id.
+    pub id: KeyId,
+    /// Hash of its text.
+    pub hash: KeyHash,
+    /// The environment it grants evaluation in.
+    pub environment: EnvironmentId,
+    /// When it ends by itself, microseconds.
+    pub expires_at_us: Option<i64>,
+    /// Whether it was revoked.
+    pub revoked: bool,
+    /// Requests a minute; 0 is no limit.
+    pub rate_limit_per_minute: u32,
+}
+
+/// A key that may be used, with what it has used.
+pub struct Key {
+    /// What Postgres says.
+    pub facts: KeyFacts,
+    /// Its environment.
+    pub environment: Arc<Environment>,
+    /// Its requests in this minute.
+    pub rate: RateWindow,
+    last_used_us: AtomicI64,
+    used: AtomicBool,
+}
+
+impl Key {
+    /// Notes a use, to be written to Postgres in time.
+    pub fn touch(&self, now_us: i64) {
+        self.last_used_us.store(now_us, Ordering::Relaxed);
+        if !self.used.load(Ordering::Relaxed) {
+            self.used.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+/// An environment, whose snapshot changes while it stays.
+pub struct Environment {
+    /// Its id.
+    pub id: EnvironmentId,
+    snapshot: ArcSwapOption<Snapshot>,
+}
+
+impl Environment {
+    /// The snapshot in force; `None` until one could be loaded.
+    #[must_use]
+    pub fn snapshot(&self) -> arc_swap::Guard<Option<Arc<Snapshot>>> {
+        self.snapshot.load()
+    }
+}
+
+/// Keys and environments.
+pub struct Directory {
+    keys: ArcSwap<HashMap<KeyHash, Arc<Key>>>,
+    environments: Mutex<HashMap<EnvironmentId, Arc<Environment>>>,
+    recorder: Recorder,
+    loaded: AtomicBool,
+    source_away: AtomicBool,
+}
+
+impl Directory {
+    /// An empty directory whose environments record through `recorder`.
+    #[must_use]
+    pub fn new(recorder: Recorder) -> Self {
+        Self {
+            keys: ArcSwap::default(),
+            environments: Mutex::default(),
+            recorder,
+            loaded: AtomicBool::new(false),
+            source_away: AtomicBool::new(false),
+        }
+    }
+
+    /// The key with this text, if it may be used at `now_us`.
+    #[must_use]
+    pub fn authenticate(&self, text: &str, now_us: i64) -> Option<Arc<Key>> {
+        let keys = self.keys.load();
+        let key = keys.get(&key_hash(text))?;
+        let expired = key.facts.expires_at_us.is_some_and(|expiry| expiry <= now_us);
+        (!expired && !key.facts.revoked).then(|| Arc::clone(key))
+    }
+
+    /// The recorder of an environment's next snapshot.
+    #[must_use]
+    pub fn recorder_for(
+        &self,
+        identity: EnvironmentIdentity,
+        outcomes: Arc<[flagmint_schemas::batch::Outcome]>,
+        redactor: flagmint_ingest::ContextRedactor,
+    ) -> EnvironmentRecorder {
+        self.recorder.environment(identity, outcomes, redactor)
+    }
+
+    /// Registers a call under way: until the guard is dropped, no watermark passes the time it was received.
+    #[must_use]
+    pub fn begin(&self) -> InFlight {
+        self.recorder.begin()
+    }
+
+    /// How many flags an environment's snapshot in force has.
+    #[must_use]
+    pub fn flag_count(&self, id: EnvironmentId) -> Option<usize> {
+        let environments = self.environments.lock().unwrap_or_else(PoisonError::into_inner);
+        let snapshot = environments.get(&id)?.snapshot.load();
+        snapshot.as_ref().map(|snapshot| snapshot.compiled.flags().len())
+    }
+
+    /// Puts a snapshot in force, unless a newer one is.
+    pub fn publish(&self, snapshot: Snapshot) {
+        let environment = self.environment(snapshot.identity.environment);
+        let newer = environment.snapshot.load().as_ref().is_some_and(|held| held.version > snapshot.version);
+        if !newer {
+            environment.snapshot.store(Some(Arc::new(snapshot)));
+        }
+    }
+
+    /// Configuration versions in force, by environment.
+    #[must_use]
+    pub fn versions(&self) -> HashMap<EnvironmentId, i64> {
+        let environments = self.environments.lock().unwrap_or_else(PoisonError::into_inner);
+        let version = |environment: &Arc<Environment>| {
+            environment.snapshot.load().as_ref().map(|snapshot| (environment.id, snapshot.revision))
+        };
+        environments.values().filter_map(version).collect()
+    }
+
+    /// Replaces all keys. What a key has used in this minute is kept.
+    pub fn replace_keys(&self, facts: Vec<KeyFacts>) {
+        let held = self.keys.load();
+        let keys = facts.into_iter().map(|facts| (facts.hash, self.key(&held, facts))).collect();
+        self.keys.store(Arc::new(keys));
+    }
+
+    /// Adds or changes one key.
+    pub fn put_key(&self, facts: KeyFacts) {
+        self.keys.rcu(|held| {
+            let mut keys = HashMap::clone(held);
+            keys.insert(facts.hash, self.key(held, facts.clone()));
+            keys
+        });
+    }
+
+    fn key(&self, held: &HashMap<KeyHash, Arc<Key>>, facts: KeyFacts) -> Arc<Key> {
+        match held.get(&facts.hash) {
+            Some(key) if key.facts == facts => Arc::clone(key),
+            _ => Arc::new(Key {
+                environment: self.environment(facts.environment),
+                facts,
+                rate: RateWindow::default(),
+                last_used_us: AtomicI64::new(0),
+                used: AtomicBool::new(false),
+            }),
+        }
+    }
+
+    fn environment(&self, id: EnvironmentId) -> Arc<Environment> {
+        let mut environments = self.environments.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = || Arc::new(Environment { id, snapshot: ArcSwapOption::empty() });
+        Arc::clone(environments.entry(id).or_insert_with(new))
+    }
+
+    /// Keys used since this was last asked, with the time of their last use in microseconds.
+    #[must_use]
+    pub fn take_used(&self) -> Vec<(KeyId, i64)> {
+        let keys = self.keys.load();
+        let used = keys.values().filter(|key| key.used.swap(false, Ordering::Relaxed));
+        used.map(|key| (key.facts.id, key.last_used_us.load(Ordering::Relaxed))).collect()
+    }
+
+    /// Whether configuration has been loaded once: able to evaluate.
+    #[must_use]
+    pub fn is_loaded(&self) -> bool {
+        self.loaded.load(Ordering::Acquire)
+    }
+
+    /// Whether the source of configuration cannot be reached: what is in force may be old.
+    #[must_use]
+    pub fn is_source_away(&self) -> bool {
+        self.source_away.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_source_state(&self, away: bool) {
+        self.source_away.store(away, Ordering::Release);
+        if !away {
+            self.loaded.store(true, Ordering::Release);
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! The errors of the data plane: both shapes that clients read in one body (data-plane.md section 2).
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use flagmint_schemas::decision::ErrorCode;
+use serde_json::json;
+
+/// Why a data-plane request got no values.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DataPlaneError {
+    /// Body, header or query not decodable; the text says what and where.
+    Parse(String),
+    /// The context is not an object.
+    InvalidContext,
+    /// Missing, unknown, expired or revoked key.
+    InvalidApiKey,
+    /// The organization's subscription has lapsed.
+    SubscriptionInactive,
+    /// The body is larger than allowed.
+    PayloadTooLarge,
+    /// Too many requests of this key in this minute.
+    RateLimited {
+        /// Whole seconds until the next minute.
+        retry_after_s: u64,
+    },
+    /// The environment's configuration cannot be had.
+    Internal,
+}
+
+impl DataPlaneError {
+    const fn status(&self) -> StatusCode {
+        match self {
+            Self::Parse(_) | Self::InvalidContext => StatusCode::BAD_REQUEST,
+            Self::InvalidApiKey => StatusCode::UNAUTHORIZED,
+            Self::SubscriptionInactive => StatusCode::FORBIDDEN,
+            Self::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    const fn code(&self) -> &'static str {
+        match self {
+            Self::Parse(_) => "parse_error",
+            Self::InvalidContext => "invalid_context",
+            Self::InvalidApiKey => "invalid_api_key",
+            Self::SubscriptionInactive => "subscription_inactive",
+            Self::PayloadTooLarge => "payload_too_large",
+            Self::RateLimited { .. } => "RATE_LIMITED",
+            Self::Internal => "internal_error",
+        }
+    }
+
+    fn message(&self) -> String {
+        match self {
+            Self::Parse(what) => what.clone(),
+            Self::InvalidContext => "context must be an object".into(),
+            Self::InvalidApiKey => "Invalid API key".into(),
+            Self::SubscriptionInactive => "Subscription inactive".into(),
+            Self::PayloadTooLarge => format!("body is larger than {} bytes", crate::limits::BODY_BYTES_MAX),
+            Self::RateLimited { retry_after_s } => format!("Too many requests, retry after {retry_after_s} s"),
+            Self::Internal => "the environment's configuration is not available".into(),
+        }
+    }
+
+    /// The error code under which the failed call is recorded (evaluation.md 8.2), if it is.
+    #[must_use]
+    pub const fn recorded_as(&self) -> Option<ErrorCode> {
+        match self {
+            Self::Parse(_) => Some(ErrorCode::ParseError),
+            Self::InvalidContext => Some(ErrorCode::InvalidContext),
+            Self::Internal => Some(ErrorCode::General),
+            _ => None,
+        }
+    }
+}
+
+impl IntoResponse for DataPlaneError {
+    fn into_response(self) -> Response {
+        let status = self.status();
+        let mut body = json!({ "statusCode": status.as_u16(), "error": self.code(), "message": self.message() });
+        let Self::RateLimited { retry_after_s } = self else {
+            return (status, axum::Json(body)).into_response();
+        };
+        body["retryAfter"] = retry_after_s.into();
+        let mut response = (status, axum::Json(body)).into_response();
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(retry_after_s));
+        response
+    }
+}

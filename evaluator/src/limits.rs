@@ -1,0 +1,31 @@
+//! The limits of the evaluation tier, each with its reason.
+
+use std::time::Duration;
+
+/// Bytes of a request body at most (data-plane.md section 2): contexts are a few hundred bytes, and this bounds what one
+/// request can make us parse.
+pub const BODY_BYTES_MAX: usize = 64 * 1024;
+
+/// Bytes of a context header at most: hyper refuses larger heads anyway, this names the limit.
+pub const CONTEXT_HEADER_BYTES_MAX: usize = 64 * 1024;
+
+/// Requests a minute of a key that has no limit of its own (data-plane.md 3.4).
+pub const RATE_LIMIT_PER_MINUTE: u32 = 6_000;
+
+/// Configuration is compared with Postgres this often even without a notification, so that a lost one heals.
+pub const RESYNC_INTERVAL: Duration = Duration::from_secs(10);
+
+/// The first wait before Postgres is asked again after a failure; doubled up to [`RETRY_MAX`].
+pub const RETRY_FIRST: Duration = Duration::from_millis(100);
+
+/// The longest wait before Postgres is asked again: with it back, configuration is in force again within this.
+pub const RETRY_MAX: Duration = Duration::from_secs(1);
+
+/// `last_used_at` of keys is written this often (data-plane.md section 2: at most once a minute).
+pub const LAST_USED_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Connections to Postgres: one listens, one loads.
+pub const POSTGRES_CONNECTIONS: u32 = 2;
+
+/// Characters kept of anything a client says about itself: longer names are cut, so that they cannot fill memory.
+pub const IDENTITY_CHARS_MAX: usize = 64;

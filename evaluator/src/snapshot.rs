@@ -1,0 +1,130 @@
+//! One environment's configuration, compiled, with all that a reply and a record need of it prepared.
+
+use std::sync::Arc;
+
+use flagmint_ingest::{EnvironmentIdentity, EnvironmentRecorder};
+use flagmint_schemas::batch;
+use flagmint_schemas::ids::{FlagId, RuleId, VariationId};
+use serde_json::{Map, Value};
+use thiserror::Error;
+use uuid::Uuid;
+
+use crate::engine::{CompiledEnvironment, Decision, Outcome};
+
+/// Stored configuration that cannot be read at all. (A single unreadable flag is compiled to serve its fallback.)
+#[derive(Debug, Error)]
+pub enum SnapshotError {
+    /// Not JSON.
+    #[error("the compiled configuration is not JSON: {0}")]
+    Json(#[from] serde_json::Error),
+    /// Not the compiled form.
+    #[error("the compiled configuration has no list `flags`")]
+    Shape,
+}
+
+/// A compiled environment.
+pub struct Snapshot {
+    /// Whose it is.
+    pub identity: EnvironmentIdentity,
+    /// The configuration version.
+    pub version: u64,
+    /// Counts every change of the row it was loaded from, so that a change that is no publish is noticed too.
+    pub revision: i64,
+    /// Whether the organization's subscription lets it be evaluated.
+    pub subscription_active: bool,
+    /// The flags.
+    pub compiled: CompiledEnvironment,
+    /// Where its decisions go. A benchmark that measures what recording costs may leave it out; a server never does.
+    pub recorder: Option<EnvironmentRecorder>,
+    /// Per outcome: `"key":value`, ready for a reply.
+    members: Box<[Box<str>]>,
+}
+
+/// The compiled form, split into what the engine takes.
+pub struct Configuration {
+    /// `flags`.
+    pub flags: Vec<Value>,
+    /// `segments`.
+    pub segments: Map<String, Value>,
+}
+
+impl Configuration {
+    /// Reads the compiled form `{"flags":[…],"segments":{…}}`.
+    ///
+    /// # Errors
+    /// If it is not JSON or has no flags.
+    pub fn parse(text: &str) -> Result<Self, SnapshotError> {
+        let Value::Object(mut members) = serde_json::from_str(text)? else { return Err(SnapshotError::Shape) };
+        let Some(Value::Array(flags)) = members.swap_remove("flags") else { return Err(SnapshotError::Shape) };
+        let segments = match members.swap_remove("segments") {
+            Some(Value::Object(segments)) => segments,
+            _ => Map::new(),
+        };
+        Ok(Self { flags, segments })
+    }
+}
+
+/// Every outcome of a compiled environment as the log names it.
+#[must_use]
+pub fn recorded_outcomes(compiled: &CompiledEnvironment) -> Arc<[batch::Outcome]> {
+    compiled.outcomes().iter().map(|outcome| recorded(compiled, outcome)).collect()
+}
+
+fn recorded(compiled: &CompiledEnvironment, outcome: &Outcome) -> batch::Outcome {
+    let flag = &compiled.flags()[outcome.flag];
+    batch::Outcome {
+        flag: FlagId(id(flag.id())),
+        flag_key: flag.key().to_owned(),
+        variation: VariationId(id(outcome.variation_id.as_deref())),
+        reason: outcome.reason,
+        error_code: outcome.error_code,
+        exit: Some(outcome.exit),
+        rule: RuleId(id(outcome.rule_id.as_deref())),
+        rollout: id(outcome.rollout_id.as_deref()),
+        value_json: outcome.value_json.to_string(),
+        analytics_enabled: flag.analytics_enabled(),
+    }
+}
+
+/// Ids are UUIDs in stored configuration; anything else is recorded as none.
+fn id(text: Option<&str>) -> Uuid {
+    text.and_then(|text| text.parse().ok()).unwrap_or_default()
+}
+
+impl Snapshot {
+    /// Prepares replies for a compiled environment.
+    #[must_use]
+    pub fn new(
+        identity: EnvironmentIdentity,
+        version: u64,
+        revision: i64,
+        subscription_active: bool,
+        compiled: CompiledEnvironment,
+        recorder: Option<EnvironmentRecorder>,
+    ) -> Self {
+        let member = |outcome: &Outcome| {
+            let key = Value::from(compiled.flags()[outcome.flag].key());
+            format!("{key}:{}", outcome.value_json).into_boxed_str()
+        };
+        let members = compiled.outcomes().iter().map(member).collect();
+        Self { identity, version, revision, subscription_active, compiled, recorder, members }
+    }
+
+    /// Appends the JSON object of all decided flags, in the order decided.
+    pub fn write_values(&self, decisions: &[Decision], out: &mut Vec<u8>) {
+        let length: usize = decisions.iter().map(|decision| self.member(decision).len() + 1).sum();
+        out.reserve(length + 3);
+        out.push(b'{');
+        for (position, decision) in decisions.iter().enumerate() {
+            if position > 0 {
+                out.push(b',');
+            }
+            out.extend_from_slice(self.member(decision).as_bytes());
+        }
+        out.push(b'}');
+    }
+
+    fn member(&self, decision: &Decision) -> &str {
+        &self.members[decision.outcome.0 as usize]
+    }
+}

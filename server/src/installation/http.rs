@@ -1,0 +1,79 @@
+//! One origin for everything: the services' routes side by side, and what every role serves about itself.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use metrics_exporter_prometheus::PrometheusHandle;
+use serde_json::{Value, json};
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::timeout::TimeoutLayer;
+
+use super::health::Health;
+use crate::limits::REQUEST_MAX;
+
+/// What the routes about the process itself need.
+#[derive(Clone)]
+pub struct Own {
+    /// Renders the metrics.
+    pub metrics: PrometheusHandle,
+    /// The state of each dependency.
+    pub health: Arc<Health>,
+    /// The merged OpenAPI document.
+    pub openapi: Arc<Value>,
+}
+
+/// Health, metrics, version and OpenAPI: without a key.
+pub fn own_routes(own: Own) -> Router {
+    Router::new()
+        .route("/health/live", get(async || Json(json!({ "status": "live" }))))
+        .route("/health/ready", get(ready))
+        .route("/metrics", get(metrics))
+        .route("/version", get(version))
+        .route("/openapi.json", get(openapi))
+        .with_state(own)
+}
+
+/// Adds what all routes share: an answer for unknown paths, a time limit, and no panic that ends a connection.
+pub fn finish(router: Router) -> Router {
+    router
+        .fallback(unknown_path)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, REQUEST_MAX))
+        .layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| {
+            error(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "something unforeseen happened")
+        }))
+}
+
+async fn ready(State(own): State<Own>) -> Response {
+    let report = own.health.report();
+    let status = if own.health.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(report)).into_response()
+}
+
+async fn metrics(State(own): State<Own>) -> Response {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], own.metrics.render()).into_response()
+}
+
+async fn version() -> Json<Value> {
+    Json(json!({ "name": "flagmint", "version": env!("CARGO_PKG_VERSION") }))
+}
+
+async fn openapi(State(own): State<Own>) -> Json<Value> {
+    Json(Value::clone(&own.openapi))
+}
+
+async fn unknown_path() -> Response {
+    error(StatusCode::NOT_FOUND, "not_found", "there is no such path")
+}
+
+async fn wrong_method() -> Response {
+    error(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "the path does not take this method")
+}
+
+fn error(status: StatusCode, code: &str, message: &str) -> Response {
+    (status, Json(json!({ "statusCode": status.as_u16(), "error": code, "message": message }))).into_response()
+}

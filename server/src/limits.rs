@@ -1,0 +1,37 @@
+//! The limits of the binary itself, each with its reason.
+
+use std::time::Duration;
+
+/// A drain takes at most this long: orchestrators kill after 10 s by default.
+pub const DRAIN_MAX: Duration = Duration::from_secs(10);
+
+/// Of the drain, open requests get at most this long.
+pub const DRAIN_REQUESTS_MAX: Duration = Duration::from_secs(3);
+
+/// A request that takes longer than this is given up with 503: no endpoint needs a tenth of it.
+pub const REQUEST_MAX: Duration = Duration::from_secs(30);
+
+/// How often the rollups are written, rewritten and thinned, and the log is trimmed.
+pub const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Connections of an open-loop load: enough that a 10 ms answer does not hold back 6,000 requests a second.
+pub const OPEN_LOOP_CONNECTIONS: u32 = 64;
+
+/// A load generator waits this long for one answer before it counts a failure.
+pub const ANSWER_MAX: Duration = Duration::from_secs(10);
+
+/// The demo waits this long after its last request for the ledger to be complete.
+pub const COMPLETE_MAX: Duration = Duration::from_secs(30);
+
+/// Bytes of one answer that a load generator reads at most.
+pub const ANSWER_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// Management writes waiting to be metered at most; beyond that they are refused and counted.
+pub const METERED_WRITES_MAX: usize = 10_000;
+
+/// Bytes of the file of dead letters at most; beyond that they are counted only.
+pub const DEAD_LETTERS_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// Records kept in the log before the oldest open chunk: a fold that resumes recognises duplicates within 4,096 records and
+/// producers within 20 s, which at 100 batches a second are 2,000 more.
+pub const LOG_RECORDS_BEFORE_CHUNK: u64 = 8192;

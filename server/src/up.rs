@@ -1,0 +1,71 @@
+//! `flagmint up`: all roles in one process, until SIGTERM or Ctrl-C. And `flagmint migrate`.
+
+use flagmint_control_plane as control_plane;
+
+use crate::exit::Failure;
+use crate::installation::{FirstUser, Installation};
+use crate::limits::DRAIN_MAX;
+use crate::options::{MigrateOptions, UpOptions};
+use crate::postgres::Postgres;
+
+/// Serves until told to stop.
+///
+/// # Errors
+/// If a resource cannot be had.
+pub fn up(options: UpOptions) -> Result<(), Failure> {
+    let first_user = FirstUser::of(&options)?;
+    with_installation(options, first_user, async |installation| {
+        println!("flagmint {} serves on {}", env!("CARGO_PKG_VERSION"), installation.url());
+        installation.interrupted().await;
+        Ok(())
+    })
+}
+
+/// Starts an installation, does `work` with it, and drains it, whatever came of the work.
+///
+/// # Errors
+/// If a resource cannot be had, or the work's.
+pub fn with_installation<W>(options: UpOptions, first_user: FirstUser, work: W) -> Result<(), Failure>
+where
+    W: AsyncFnOnce(&Installation) -> Result<(), Failure>,
+{
+    let directory = crate::installation::lock(&options)?;
+    // Started from this thread, which lives as long as the process: Postgres ends with the thread that started it.
+    let postgres = match &options.postgres {
+        Some(_) => None,
+        None => Some(Postgres::start(&options.data_dir).map_err(|error| Failure::resource("Postgres", error))?),
+    };
+    let url = options.postgres.clone().or_else(|| postgres.as_ref().map(|postgres| postgres.url().to_owned()));
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::resource("runtime", error))?;
+    let worked = runtime.block_on(async {
+        let installation = Installation::start(&options, directory, &url.unwrap_or_default(), &first_user).await?;
+        let worked = work(&installation).await;
+        tokio::time::timeout(DRAIN_MAX, installation.drain()).await.unwrap_or_else(|_| {
+            Err(Failure::Resource(format!("the drain took longer than {} s", DRAIN_MAX.as_secs())))
+        })?;
+        worked
+    });
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    if let Some(postgres) = postgres {
+        postgres.stop().map_err(|error| Failure::resource("Postgres", error))?;
+    }
+    worked
+}
+
+/// Applies the Postgres migrations.
+///
+/// # Errors
+/// If Postgres cannot be had or refuses.
+pub fn migrate(options: &MigrateOptions) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| Failure::resource("runtime", error))?.block_on(async {
+        let refuse = |error: control_plane::DbError| Failure::resource("Postgres", error);
+        let pool = control_plane::connect(&options.postgres).map_err(refuse)?;
+        control_plane::migrate(&pool).await.map_err(refuse)?;
+        println!("Postgres is up to date");
+        Ok(())
+    })
+}

@@ -1,0 +1,126 @@
+//! Keeps the tree as ARCHITECTURE.md says it is: headers, sizes, the direction of imports, and each client library in
+//! its one module.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+const FILE_LINES_MAX: usize = 500;
+
+/// Which crates of ours a crate may depend on.
+const MAY_USE: &[(&str, &[&str])] = &[
+    ("schemas", &[]),
+    ("log", &[]),
+    ("store", &["schemas"]),
+    ("ingest", &["schemas", "log"]),
+    ("evaluator", &["schemas", "ingest"]),
+    ("aggregator", &["schemas", "log", "store"]),
+    ("query-api", &["schemas", "store"]),
+    ("control-plane", &["schemas"]),
+    ("server", &["schemas", "log", "store", "ingest", "evaluator", "aggregator", "query-api", "control-plane"]),
+    ("benches", &["schemas", "log", "store", "ingest", "evaluator", "aggregator"]),
+];
+
+/// Where a client library may be named: one module of each crate that speaks to that server.
+const NAMED_IN: &[(&str, &[&str])] = &[
+    ("datafusion", &["store/src/parquet"]),
+    ("parquet", &["store/src/parquet"]),
+    ("sqlx", &["control-plane/src/db.rs", "evaluator/src/configuration.rs", "query-api/src/directory.rs"]),
+    ("rdkafka", &[]),
+    ("clickhouse", &[]),
+];
+
+/// Modules that must be pure, and so must guard themselves.
+const PURE: &[&str] = &["schemas/src/lib.rs", "evaluator/src/engine/mod.rs", "aggregator/src/fold.rs"];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the server is a folder of the workspace").to_owned()
+}
+
+fn sources() -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for (folder, _) in MAY_USE {
+        collect(&root().join(folder), &mut found);
+    }
+    assert!(found.len() > 50, "the walk found only {} files", found.len());
+    found
+}
+
+fn collect(directory: &Path, found: &mut Vec<(String, String)>) {
+    for entry in std::fs::read_dir(directory).expect("a folder of the workspace").flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            collect(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let name = path.strip_prefix(root()).expect("below the root").display().to_string();
+            found.push((name, std::fs::read_to_string(&path).expect("a readable source")));
+        }
+    }
+}
+
+fn before_tests(text: &str) -> &str {
+    text.split("\n#[cfg(test)]\nmod tests {").next().unwrap_or(text)
+}
+
+fn report(problems: &[String]) {
+    assert!(problems.is_empty(), "{} problems:\n{}", problems.len(), problems.join("\n"));
+}
+
+#[test]
+fn every_file_says_why_it_exists_and_is_small() {
+    let mut problems = Vec::new();
+    for (name, text) in sources() {
+        if !text.starts_with("//!") {
+            problems.push(format!("{name}: does not open with //!"));
+        }
+        let lines = before_tests(&text).lines().count();
+        if lines > FILE_LINES_MAX {
+            problems.push(format!("{name}: {lines} lines before its tests"));
+        }
+    }
+    report(&problems);
+}
+
+#[test]
+fn crates_depend_in_one_direction() {
+    let mut problems = Vec::new();
+    for (folder, allowed) in MAY_USE {
+        let manifest = std::fs::read_to_string(root().join(folder).join("Cargo.toml")).expect("a manifest");
+        let normal = manifest.split("[dev-dependencies]").next().unwrap_or_default();
+        let used = normal.lines().filter_map(|line| line.strip_prefix("flagmint-")?.split('.').next());
+        problems
+            .extend(used.filter(|used| !allowed.contains(used)).map(|used| format!("{folder} must not use {used}")));
+    }
+    report(&problems);
+}
+
+#[test]
+fn client_libraries_are_named_in_one_module() {
+    let places: BTreeMap<&str, &[&str]> = NAMED_IN.iter().copied().collect();
+    let mut problems = Vec::new();
+    for (name, text) in sources().iter().filter(|(name, _)| name.contains("/src/")) {
+        for (library, allowed) in &places {
+            let outside = !allowed.iter().any(|place| name.starts_with(place));
+            let names = |line: &str| {
+                let line = line.trim_start();
+                let called = format!("{library}::");
+                let at = line.find(&called);
+                !line.starts_with("//")
+                    && at.is_some_and(|at| !line[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':'))
+            };
+            if outside && before_tests(text).lines().any(names) {
+                problems.push(format!("{name}: names {library}, which belongs in {allowed:?}"));
+            }
+        }
+    }
+    report(&problems);
+}
+
+#[test]
+fn pure_modules_guard_themselves() {
+    let unguarded = |name: &&&str| {
+        let text = std::fs::read_to_string(root().join(name)).expect("a pure module");
+        !text.contains("deny(clippy::disallowed_methods, clippy::disallowed_types)")
+    };
+    let problems: Vec<String> = PURE.iter().filter(unguarded).map(|name| format!("{name}: no guard")).collect();
+    report(&problems);
+}
