@@ -234,8 +234,7 @@ impl AttributeMap {
     pub(super) fn find(&self, query: &AttributeQuery) -> Option<usize> {
         match self.slots[usize::from(query.slot)] {
             EMPTY => None,
-            SHARED if !self.index.is_empty() => self.find_in_index(query),
-            SHARED => self.find_by_scan(query),
+            SHARED => self.find_among_many(query),
             position => self.goes_by(query, usize::from(position)),
         }
     }
@@ -245,14 +244,24 @@ impl AttributeMap {
     fn goes_by(&self, query: &AttributeQuery, position: usize) -> Option<usize> {
         let attribute = &self.attributes[position];
         if !attribute.is_plain {
-            return self.best(query, std::iter::once(position));
+            return self.goes_by_full_name(query, position);
         }
         let own = (attribute.tail_head, attribute.tail.len());
         let asked = (query.tail_head, query.tail.len());
         Head::are_equal(own, asked, || (self.bytes(attribute.tail), query.tail.as_bytes())).then_some(position)
     }
 
+    // Out of line, as the rest of the way of a rare attribute: the common one then needs few registers.
     #[inline(never)]
+    fn goes_by_full_name(&self, query: &AttributeQuery, position: usize) -> Option<usize> {
+        self.best(query, std::iter::once(position))
+    }
+
+    #[inline(never)]
+    fn find_among_many(&self, query: &AttributeQuery) -> Option<usize> {
+        if self.index.is_empty() { self.find_by_scan(query) } else { self.find_in_index(query) }
+    }
+
     fn find_by_scan(&self, query: &AttributeQuery) -> Option<usize> {
         let mut hits = self.tail_hashes.iter().zip(0..).filter(|(hash, _)| **hash == query.tail_hash);
         let (_, first) = hits.next()?;

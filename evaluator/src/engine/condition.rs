@@ -9,7 +9,7 @@ use super::attributes::{AttributeMap, Operand};
 use super::values::{NumberText, comparable, list, number, number_of_text};
 use super::words::{Head, Suffix};
 
-/// Up to this many texts a scan of their heads is faster than a binary search.
+/// Up to this many texts a scan of their heads, which most often finds none, comes before a binary search.
 const SCANNED_PATTERNS: usize = 12;
 
 /// A condition without its attribute: tells whether an attribute's value satisfies it.
@@ -94,12 +94,12 @@ impl Predicate {
             Self::In(set) => set.holds(operand.unwrap_or(&Operand::Null), map),
             Self::Above(bound) => number_of(operand, map) > *bound,
             Self::Below(bound) => number_of(operand, map) < *bound,
-            Self::Contains(part) => with_text(operand, map, |text| text.contains(&**part)),
-            Self::StartsWith(part) => with_text(operand, map, |text| text.starts_with(&**part)),
             Self::EndsWith(suffix) => match operand {
                 Some(Operand::Text { text, .. }) => suffix.ends(map.bytes(*text)),
                 _ => with_text(operand, map, |text| suffix.ends(text.as_bytes())),
             },
+            Self::Contains(part) => with_text(operand, map, |text| text.contains(&**part)),
+            Self::StartsWith(part) => with_text(operand, map, |text| text.starts_with(&**part)),
         }
     }
 }
@@ -141,24 +141,33 @@ impl PatternSet {
     }
 
     #[inline]
-    fn holds<'m>(&'m self, operand: &Operand, map: &'m AttributeMap) -> bool {
+    fn holds(&self, operand: &Operand, map: &AttributeMap) -> bool {
         match operand {
-            Operand::Text { text, head, items: None } => self.has_text(*head, || map.bytes(*text)),
-            Operand::Number(number) => self.has_number(*number),
-            Operand::List { items, .. } | Operand::Text { items: Some(items), .. } => {
-                items.iter().map(|item| map.bytes(*item)).any(|item| self.has_text(Head::of(item), || item))
-            }
-            other => other.text(map).is_some_and(|text| self.has_text(Head::of(text.as_bytes()), || text.as_bytes())),
+            Operand::Text { text, head, items: None } => self.may_have(*head) && self.has(*head, map.bytes(*text)),
+            other => self.holds_other(other, map),
         }
     }
 
-    #[inline]
-    fn has_text<'t>(&'t self, head: Head, text: impl FnOnce() -> &'t [u8]) -> bool {
-        // Without an early exit: where a scan would end is what no processor can foresee.
-        if self.heads.len() <= SCANNED_PATTERNS && !self.heads.iter().fold(false, |any, it| any | (*it == head)) {
-            return false;
+    #[inline(never)]
+    fn holds_other(&self, operand: &Operand, map: &AttributeMap) -> bool {
+        match operand {
+            Operand::Number(number) => self.has_number(*number),
+            Operand::List { items, .. } | Operand::Text { items: Some(items), .. } => {
+                items.iter().map(|item| map.bytes(*item)).any(|item| self.has(Head::of(item), item))
+            }
+            other => other.text(map).is_some_and(|text| self.has(Head::of(text.as_bytes()), text.as_bytes())),
         }
-        let text = text();
+    }
+
+    /// False only if no text has this head.
+    #[inline]
+    fn may_have(&self, head: Head) -> bool {
+        // Without an early exit: where a scan would end is what no processor can foresee.
+        self.heads.len() > SCANNED_PATTERNS || self.heads.iter().fold(false, |any, it| any | (*it == head))
+    }
+
+    #[inline(never)]
+    fn has(&self, head: Head, text: &[u8]) -> bool {
         let first = self.heads.partition_point(|it| *it < head);
         let mut hits = self.heads[first..].iter().zip(&self.texts[first..]).take_while(|(it, _)| **it == head);
         hits.any(|(_, item)| item.as_bytes() == text)
@@ -189,7 +198,8 @@ fn number_of(operand: Option<&Operand>, map: &AttributeMap) -> f64 {
     }
 }
 
-#[inline]
+// Out of line, as other ways that are long or rare: those that are short and common then need few registers.
+#[inline(never)]
 fn with_text(operand: Option<&Operand>, map: &AttributeMap, test: impl FnOnce(&str) -> bool) -> bool {
     match operand {
         None => test(""),
