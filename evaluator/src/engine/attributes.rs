@@ -64,24 +64,32 @@ pub enum AttributeValue<'m> {
     Object,
 }
 
+/// The names of an attribute.
 #[derive(Debug, Clone)]
-struct Attribute {
+struct Name {
     name: Span,
     /// The name in lower case; the same span where the name is in lower case already.
     lower: Span,
-    /// What follows the last dot of `lower`.
-    tail: Span,
-    tail_head: Head,
-    /// Every query of the same tail means this attribute, if it finds no better one.
-    is_plain: bool,
-    operand: Operand,
 }
+
+/// What follows the last dot of an attribute's name in lower case.
+#[derive(Debug, Clone)]
+struct Tail {
+    head: Head,
+    /// Its length if every query of the same tail means this attribute, unless it finds a better one; else [`NOT_PLAIN`].
+    plain_len: u32,
+}
+
+const NOT_PLAIN: u32 = u32::MAX;
 
 /// Attributes in order, names unique.
 #[derive(Debug, Clone)]
 pub(super) struct AttributeMap {
     texts: String,
-    attributes: Vec<Attribute>,
+    // One list for each use: decisions for many contexts wait for memory more than for anything else.
+    names: Vec<Name>,
+    tails: Vec<Tail>,
+    operands: Vec<Operand>,
     /// Of each attribute, the hash of what follows the last dot of its name in lower case: its tail.
     tail_hashes: Vec<u64>,
     /// By some bits of a tail hash: what is there.
@@ -99,8 +107,8 @@ const SHARED: Slot = u8::MAX - 1;
 
 impl Default for AttributeMap {
     fn default() -> Self {
-        let (texts, attributes, tail_hashes, index) = Default::default();
-        Self { texts, attributes, tail_hashes, slots: [EMPTY; SLOTS], index }
+        let (texts, names, tails, operands, tail_hashes, index) = Default::default();
+        Self { texts, names, tails, operands, tail_hashes, slots: [EMPTY; SLOTS], index }
     }
 }
 
@@ -151,7 +159,9 @@ impl AttributeMap {
     pub(super) fn with_capacity(attributes: usize, text_bytes: usize) -> Self {
         Self {
             texts: String::with_capacity(text_bytes),
-            attributes: Vec::with_capacity(attributes),
+            names: Vec::with_capacity(attributes),
+            tails: Vec::with_capacity(attributes),
+            operands: Vec::with_capacity(attributes),
             tail_hashes: Vec::with_capacity(attributes),
             ..Self::default()
         }
@@ -170,40 +180,42 @@ impl AttributeMap {
         // Lower case depends on the letters around only outside ASCII, so that here tails may be compared instead of names.
         let is_plain = text.is_ascii() && KNOWN_PREFIXES.contains(&&text[..start]) && start < text.len();
         let tail = &text.as_bytes()[start..];
-        let (tail_head, tail_hash) = (Head::of(tail), name_hash(tail));
-        let tail = Span { start: lower.end - bound(tail.len()), end: lower.end };
+        let tail_hash = name_hash(tail);
+        let plain_len = if is_plain { bound(tail.len()) } else { NOT_PLAIN };
+        self.tails.push(Tail { head: Head::of(tail), plain_len });
         let slot = &mut self.slots[usize::from(slot_of(tail_hash))];
-        *slot = match Slot::try_from(self.attributes.len()) {
+        *slot = match Slot::try_from(self.names.len()) {
             Ok(position) if *slot == EMPTY && position < SHARED => position,
             _ => SHARED,
         };
         self.tail_hashes.push(tail_hash);
-        self.attributes.push(Attribute { name, lower, tail, tail_head, is_plain, operand });
+        self.names.push(Name { name, lower });
+        self.operands.push(operand);
     }
 
     /// Replaces the value at `position`.
     pub(super) fn replace(&mut self, position: usize, value: &Value) {
-        self.attributes[position].operand = self.operand(value);
+        self.operands[position] = self.operand(value);
     }
 
     /// To be called once, after the last change.
     pub(super) fn seal(&mut self) {
-        if self.attributes.len() > SCANNED_ATTRIBUTES {
+        if self.names.len() > SCANNED_ATTRIBUTES {
             self.index = self.tail_hashes.iter().copied().zip(0..).collect();
             self.index.sort_unstable();
         }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.attributes.len()
+        self.names.len()
     }
 
     pub(super) fn name(&self, position: usize) -> &str {
-        self.text(self.attributes[position].name)
+        self.text(self.names[position].name)
     }
 
     pub(super) fn value(&self, position: usize) -> AttributeValue<'_> {
-        match &self.attributes[position].operand {
+        match &self.operands[position] {
             Operand::Null => AttributeValue::Null,
             Operand::Bool(value) => AttributeValue::Bool(*value),
             Operand::Number(number) => AttributeValue::Number(*number),
@@ -215,7 +227,7 @@ impl AttributeMap {
 
     #[inline]
     pub(super) fn operand_at(&self, position: usize) -> &Operand {
-        &self.attributes[position].operand
+        &self.operands[position]
     }
 
     #[inline]
@@ -242,13 +254,19 @@ impl AttributeMap {
     /// The position, if the attribute there goes by one of the names. Which one does not matter if nothing competes with it.
     #[inline]
     fn goes_by(&self, query: &AttributeQuery, position: usize) -> Option<usize> {
-        let attribute = &self.attributes[position];
-        if !attribute.is_plain {
+        let Tail { head, plain_len } = self.tails[position];
+        if plain_len == NOT_PLAIN {
             return self.goes_by_full_name(query, position);
         }
-        let own = (attribute.tail_head, attribute.tail.len());
+        let own = (head, plain_len as usize);
         let asked = (query.tail_head, query.tail.len());
-        Head::are_equal(own, asked, || (self.bytes(attribute.tail), query.tail.as_bytes())).then_some(position)
+        Head::are_equal(own, asked, || (self.tail(position, plain_len), query.tail.as_bytes())).then_some(position)
+    }
+
+    /// The end of the name in lower case.
+    fn tail(&self, position: usize, len: u32) -> &[u8] {
+        let end = self.names[position].lower.end;
+        self.bytes(Span { start: end - len, end })
     }
 
     // Out of line, as the rest of the way of a rare attribute: the common one then needs few registers.
@@ -282,7 +300,7 @@ impl AttributeMap {
     /// For the first candidate that is there: the attribute of exactly that name, else the first that differs by case alone.
     fn best(&self, query: &AttributeQuery, positions: impl Iterator<Item = usize> + Clone) -> Option<usize> {
         let has_name = |position: &usize, name: &str| self.name(*position) == name;
-        let has_lower = |position: &usize, lower: &str| *self.text(self.attributes[*position].lower) == *lower;
+        let has_lower = |position: &usize, lower: &str| *self.text(self.names[*position].lower) == *lower;
         query.candidates.iter().find_map(|candidate| {
             let exact = positions.clone().find(|position| has_name(position, &candidate.name));
             exact.or_else(|| positions.clone().find(|position| has_lower(position, &candidate.lower)))
