@@ -119,6 +119,9 @@ async fn is_ready(mut future: Pin<&mut (impl Future<Output = ()> + Send)>) -> bo
     poll_fn(|context| Poll::Ready(future.as_mut().poll(context).is_ready())).await
 }
 
+/// Completes when a partition of the log has grown.
+type Growth<'a> = Pin<Box<dyn Future<Output = Result<(), LogError>> + Send + 'a>>;
+
 struct Aggregator<L, S> {
     log: Arc<L>,
     store: Arc<S>,
@@ -191,7 +194,7 @@ impl<L: DecisionLog, S: RollupStore> Aggregator<L, S> {
             limits::IDLE_WAIT
         };
         let moving = self.partitions.iter().filter(|partition| !partition.is_stopped);
-        let mut grown: Vec<Pin<Box<dyn Future<Output = Result<(), LogError>> + Send + '_>>> = Vec::new();
+        let mut grown: Vec<Growth<'_>> = Vec::new();
         for partition in moving {
             grown.push(Box::pin(self.log.wait_beyond(partition.number, partition.fold().next_offset())));
         }

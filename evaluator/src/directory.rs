@@ -121,7 +121,6 @@ impl Directory {
     }
 
     /// Registers a call under way: until the guard is dropped, no watermark passes the time it was received.
-    #[must_use]
     pub fn begin(&self) -> InFlight {
         self.recorder.begin()
     }

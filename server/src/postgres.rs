@@ -138,7 +138,8 @@ impl Postgres {
         &self.url
     }
 
-    /// The process id of the server.
+    /// The process id of the server, for tests that kill it.
+    #[cfg(test)]
     pub fn pid(&self) -> u32 {
         self.server.pid
     }

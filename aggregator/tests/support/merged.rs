@@ -103,7 +103,7 @@ impl Merged {
     }
 
     /// The cells of chunks from offset `chunk` on.
-    pub fn from_chunk(&self, chunk: u64) -> Self {
+    pub fn since_chunk(&self, chunk: u64) -> Self {
         let is_later = |(table, key): &Key| {
             let names = table.columns().iter().filter(|column| column.role.is_key());
             let at = names.map(|column| column.name).position(|name| name == "chunk").unwrap();

@@ -3,6 +3,8 @@
 //!
 //! Needs `FLAGMINT_TEST_POSTGRES`, as `dev/servers/with-postgres cargo test …` sets it.
 
+#![expect(clippy::unwrap_used, reason = "a test that finds nothing to unwrap has failed")]
+
 mod analytics;
 mod billing;
 mod contexts;

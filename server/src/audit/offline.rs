@@ -1,24 +1,26 @@
-//! The audit of a data directory that nobody runs: the ledger, the cells and what the log still holds beyond them.
+//! The audit of a data directory that nobody runs: what the log still holds is folded, then the ledger is read.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use chrono::{DateTime, Duration, SecondsFormat, Utc};
-use flagmint_log::{DecisionLog as _, LocalLog, Options as LogOptions};
-use flagmint_schemas::batch::BatchHeader;
+use flagmint_aggregator as aggregator;
+use flagmint_log::{LocalLog, Options as LogOptions};
 use flagmint_schemas::ids::OrganizationId;
 use flagmint_schemas::rollup::{CellValue, Table};
 use flagmint_store::parquet::ParquetStore;
 use flagmint_store::{Period, RollupQuery, RollupStore as _, Rows};
+
+use tokio::sync::{mpsc, watch};
 
 use super::Hour;
 use crate::exit::Failure;
 use crate::options::AuditOptions;
 
 const HOUR_US: i64 = 3_600_000_000;
-const READ_BYTES: usize = 8 * 1024 * 1024;
 
-/// The hours of the directory's ledger, with what the log holds unfolded as in flight.
+/// The hours of the directory's ledger.
 ///
 /// # Errors
 /// If the directory is in use or cannot be read.
@@ -28,12 +30,12 @@ pub async fn hours(options: &AuditOptions) -> Result<Vec<Hour>, Failure> {
         return Err(Failure::Usage(format!("{} holds no installation", directory.display())));
     }
     let refuse = |error: &dyn std::fmt::Display| Failure::resource(directory.display(), error);
-    let log = LocalLog::open(LogOptions::new(&directory.join("log"), 1)).map_err(|error| refuse(&error))?;
+    let log = LocalLog::open(LogOptions::new(directory.join("log"), 1)).map_err(|error| refuse(&error))?;
     let store = ParquetStore::open(&directory.join("rollups"), &flagmint_store::parquet::Options::default())
         .map_err(|error| refuse(&error))?;
-    let range = range(options)?;
-    let mut hours = ledger(&store, options, &range).await?;
-    add_unfolded(&log, &store, options, &range, &mut hours).await?;
+    let store = Arc::new(store);
+    fold(log, Arc::clone(&store)).await?;
+    let hours = ledger(&store, options, &range(options)?).await?;
     Ok(hours.into_values().map(finish).collect())
 }
 
@@ -99,6 +101,7 @@ fn column<T: CellValue>(rows: &Rows, name: &str) -> Result<Vec<T>, Failure> {
     found.ok_or_else(|| Failure::Resource(format!("rollups: the ledger lacks column {name}")))
 }
 
+/// Hours and organizations as text.
 fn label(hours: &mut Hours) {
     for ((time_us, organization), hour) in hours {
         let time = DateTime::from_timestamp_micros(*time_us).unwrap_or_default();
@@ -107,37 +110,16 @@ fn label(hours: &mut Hours) {
     }
 }
 
-async fn add_unfolded(
-    log: &LocalLog,
-    store: &ParquetStore,
-    options: &AuditOptions,
-    range: &std::ops::Range<i64>,
-    hours: &mut Hours,
-) -> Result<(), Failure> {
-    let refuse = |error: &dyn std::fmt::Display| Failure::resource("log", error);
-    let positions = store.resume_positions().await.map_err(|error| refuse(&error))?;
-    for partition in 0..log.partitions() {
-        let bounds = log.bounds(partition).await.map_err(|error| refuse(&error))?;
-        let folded = positions.iter().find(|position| position.partition == partition && position.epoch == log.epoch());
-        let mut next = folded.map_or(bounds.start, |position| position.chunk.max(bounds.start));
-        while next < bounds.end {
-            let records = log.read(partition, next, READ_BYTES).await.map_err(|error| refuse(&error))?;
-            let Some(last) = records.last() else { break };
-            next = last.offset + 1;
-            for record in &records {
-                let Ok(header) = BatchHeader::decode(&record.header) else { continue };
-                let asked = options.org.is_none_or(|organization| organization == header.organization.0);
-                if header.is_heartbeat() || !asked || !range.contains(&record.append_time_us) {
-                    continue;
-                }
-                let hour = hours.entry((floor_hour(record.append_time_us), header.organization)).or_default();
-                hour.produced += u64::from(header.decisions);
-                hour.in_flight += u64::from(header.decisions);
-            }
-        }
-    }
-    label(hours);
-    Ok(())
+/// Folds what the log still holds beyond the rollups, as a start would.
+async fn fold(log: LocalLog, store: Arc<ParquetStore>) -> Result<(), Failure> {
+    let (dead_letters, mut parked) = mpsc::channel(1);
+    // They are in the ledger; a running server also writes them down.
+    let discard = tokio::spawn(async move { while parked.recv().await.is_some() {} });
+    let (status, _) = watch::channel(aggregator::Status::default());
+    let settings = aggregator::Settings::new(dead_letters, status);
+    let folded = aggregator::run(Arc::new(log), store, settings, std::future::ready(())).await;
+    discard.abort();
+    folded.map_err(|error| Failure::resource("aggregator", error))
 }
 
 fn finish(mut hour: Hour) -> Hour {

@@ -122,6 +122,7 @@ fn non_empty<const N: usize>(ranges: [Range<i64>; N]) -> Vec<Range<i64>> {
 }
 
 #[cfg(test)]
+#[expect(clippy::single_range_in_vec_init, reason = "lists of ranges are what is tested")]
 mod tests {
     use super::*;
 

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::events::Event;
 
 /// The events of those given that count in analytics.
-pub fn counted<'a>(events: &'a [Event], choose: impl Fn(&Event) -> bool) -> Vec<&'a Event> {
+pub fn counted(events: &[Event], choose: impl Fn(&Event) -> bool) -> Vec<&Event> {
     events.iter().filter(|event| event.counting == counting::COUNTED && choose(event)).collect()
 }
 

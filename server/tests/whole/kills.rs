@@ -1,20 +1,18 @@
 //! SIGKILL of the whole binary under load, again and again: everything that was appended is counted, once, and what a
 //! kill can lose is no more than the recorder's window.
 
-mod support;
-
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use crate::support::{Person, Server, Shop, flagmint};
 use flagmint_log::{DecisionLog as _, LocalLog, Options};
 use flagmint_schemas::batch::{Batch, BatchHeader};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use serde_json::Value;
-use support::{Person, Server, Shop, flagmint};
 
 const CONNECTIONS: usize = 8;
 
@@ -36,7 +34,7 @@ async fn two_hundred_kills_under_load() {
     let mut random = StdRng::seed_from_u64(seed);
     let place = tempfile::tempdir().expect("a temporary directory");
     let data_dir = place.path().join("data");
-    let database = support::database().await;
+    let database = crate::support::database().await;
     let start = || {
         let mut command = flagmint(&data_dir);
         command.args(["--postgres", &database]);

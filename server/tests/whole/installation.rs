@@ -1,11 +1,9 @@
 //! The whole binary as a new user meets it: from an empty directory to answers, over a restart, and what it refuses.
 
-mod support;
-
 use std::process::{Command, Stdio};
 
+use crate::support::{Person, Server, Shop, flagmint};
 use serde_json::{Value, json};
-use support::{Person, Server, Shop, flagmint};
 
 fn place() -> tempfile::TempDir {
     use std::os::unix::fs::PermissionsExt as _;
@@ -42,7 +40,7 @@ async fn from_an_empty_directory_to_answers_and_over_a_restart() {
             json!({ "strategy": "percentage", "percentage": 0 }),
         )
         .await;
-    let deadline = std::time::Instant::now() + support::PATIENCE;
+    let deadline = std::time::Instant::now() + crate::support::PATIENCE;
     let mut asked = 0;
     while shop.evaluate(&person.http, &server.url, "later").await.expect("an answer").1 != json!({ "checkout": false })
     {

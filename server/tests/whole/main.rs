@@ -1,0 +1,5 @@
+//! The whole binary, started as a person starts it.
+
+mod installation;
+mod kills;
+mod support;
