@@ -38,8 +38,7 @@ test: setup ## every check and test, as CI runs them
 	@$(MAKE) docs
 	$(STEP) 'tests, with a PostgreSQL'
 	@dev/servers/with-postgres cargo test $(CARGO) --workspace
-	$(STEP) 'the commands of the README'
-	@cargo build $(CARGO) --workspace --bins
+	$(STEP) 'the commands of the README, with the binary that the tests were run on'
 	@dev/readme-commands $(BIN)
 	$(STEP) 'all checks passed'
 
