@@ -223,7 +223,8 @@ fn duration(text: &str) -> Result<Duration, String> {
         "m" => 60_000,
         "h" => 3_600_000,
         "d" => 86_400_000,
-        _ => return Err(format!("unit {unit:?} is none of ms, s, m, h, d")),
+        "" => return Err(format!("has no unit: write {number}s, or such as 20s or 500ms")),
+        _ => return Err(format!("unit {unit:?} is none of ms, s, m, h, d: write such as 20s or 500ms")),
     };
     number
         .checked_mul(ms)
