@@ -113,9 +113,9 @@ pub struct PartitionFold {
 }
 
 impl PartitionFold {
-    /// A fold that starts at `resume`. Before the first [`Self::fold`], the records of [`limits::PRIME_US`] of append time before
-    /// there, and as many as [`FoldLimits::duplicate_window_records`] before those (so that repetitions among them are
-    /// recognised), go to [`Self::prime`].
+    /// A fold that starts at `resume`. Before the first [`Self::fold`], the record that precedes the start, those of
+    /// [`limits::PRIME_US`] of append time before that one, and as many as [`FoldLimits::duplicate_window_records`] before
+    /// those (so that repetitions among them are recognised), go to [`Self::prime`].
     #[must_use]
     pub fn new(epoch: u64, partition: u32, resume: Resume, limits: FoldLimits) -> Self {
         Self {
@@ -138,12 +138,9 @@ impl PartitionFold {
     /// With records as far back as [`Self::new`] says, the fold then stands as if it had never stopped. With fewer (the log
     /// was trimmed), repetitions of the missing ones are not recognised, and gaps and losses that they would prove not counted.
     pub fn prime(&mut self, record: &Record) {
-        self.producers.expire(record.append_time_us);
         let header = BatchHeader::decode(&record.header).ok();
         let is_duplicate = self.duplicates.push(header.map(|header| (header.producer, header.sequence)));
-        if let Some(header) = header.filter(|_| !is_duplicate) {
-            self.producers.observe(&header, record.append_time_us);
-        }
+        self.producers.prime(header.as_ref().filter(|_| !is_duplicate), record.append_time_us);
     }
 
     /// Folds the next record of the partition.

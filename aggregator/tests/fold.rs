@@ -90,7 +90,8 @@ fn the_same_records_give_the_same_bytes() {
 
 /// The records that must be shown to a fold that starts at `chunk`.
 fn preceding(records: &[Record], chunk: usize) -> &[Record] {
-    let horizon_us = records[chunk].append_time_us - PRIME_US;
+    // The record before the chunk is what a fold that never stopped had seen last.
+    let horizon_us = records[chunk.saturating_sub(1)].append_time_us - PRIME_US;
     let by_time = records.partition_point(|record| record.append_time_us < horizon_us);
     &records[by_time.saturating_sub(LIMITS.duplicate_window_records)..chunk]
 }
@@ -101,19 +102,24 @@ fn a_fold_resumed_at_any_chunk_start_gives_the_same_cells() {
     for round in 0..5 {
         let world = World::with_copies(seed ^ round, 400, LIMITS.duplicate_window_records);
         let (expected, last) = fold_at_once(&world.records);
-        let mut starts = HashMap::new();
+        let (mut starts, mut watermarks) = (HashMap::new(), Vec::new());
         let mut fold = fold_from(NEW);
         for record in &world.records {
             fold.fold(record);
             let position = fold.emit().unwrap().1;
-            // Any position that was stored while this chunk was open, or before it.
-            starts.insert(position.chunk, position.complete_through_us);
+            // The first position that was stored while this chunk was open.
+            starts.entry(position.chunk).or_insert(position.complete_through_us);
+            watermarks.push(position.complete_through_us);
         }
         assert!(starts.len() > 10);
         for (chunk, complete_through_us) in starts.into_iter().filter(|(chunk, _)| *chunk < 400) {
             let mut fold = fold_from(Resume { chunk, complete_through_us });
             preceding(&world.records, chunk as usize).iter().for_each(|record| fold.prime(record));
-            world.records[chunk as usize..].iter().for_each(|record| drop(fold.fold(record)));
+            for (record, watermark) in world.records.iter().zip(&watermarks).skip(chunk as usize) {
+                fold.fold(record);
+                let found = fold.complete_through_us();
+                assert_eq!(found, complete_through_us.max(*watermark), "round {round}, chunk {chunk}: watermark");
+            }
             let (cells, position) = fold.emit().unwrap();
             let mut merged = Merged::default();
             merged.upsert(&cells.to_batches());

@@ -71,6 +71,19 @@ impl Producers {
         losses
     }
 
+    /// Takes note of the time and, if it is no duplicate, the header of a record that an earlier run has folded.
+    ///
+    /// The watermark stays where that run left it: who else was there when the reading began is not known yet, and a producer
+    /// that lags would be overlooked.
+    pub fn prime(&mut self, header: Option<&BatchHeader>, append_time_us: i64) {
+        let reached_us = self.complete_through_us;
+        self.expire(append_time_us);
+        if let Some(header) = header {
+            self.observe(header, append_time_us);
+        }
+        self.complete_through_us = reached_us;
+    }
+
     /// Takes note of a record that is no duplicate; returns how many records are missing before it.
     pub fn observe(&mut self, header: &BatchHeader, append_time_us: i64) -> u64 {
         let producer = self.known.entry(header.producer).or_insert_with(|| Producer {
@@ -168,6 +181,18 @@ mod tests {
         assert_eq!(producers.complete_through_us(), 400, "the last goodbye counts, too");
         assert!(producers.expire(100 * SECOND).is_empty());
         assert_eq!(producers.complete_through_us(), 400);
+    }
+
+    #[test]
+    fn priming_leaves_the_watermark_alone() {
+        let mut producers = Producers::new(40);
+        producers.prime(Some(&header(1, 7, 500)), 0);
+        producers.prime(None, SECOND);
+        assert_eq!(producers.complete_through_us(), 40);
+        // This one lags and was there all the time.
+        producers.prime(Some(&header(2, 3, 50)), 2 * SECOND);
+        producers.observe(&header(1, 8, 600), 3 * SECOND);
+        assert_eq!(producers.complete_through_us(), 50, "held by the second producer");
     }
 
     #[test]

@@ -52,6 +52,13 @@ pub fn seed() -> u64 {
 struct Producer {
     name: u128,
     sequence: u64,
+    low_watermark_us: i64,
+}
+
+impl Producer {
+    fn new(name: u128, sequence: u64) -> Self {
+        Self { name, sequence, low_watermark_us: START_US }
+    }
 }
 
 impl World {
@@ -63,7 +70,7 @@ impl World {
     pub fn with_copies(seed: u64, length: usize, copy_distance: usize) -> Self {
         let mut random = StdRng::seed_from_u64(seed);
         let mut world = Self { records: Vec::new(), entries: Vec::new(), dropped: 0 };
-        let mut producers: Vec<Producer> = (1..=3).map(|name| Producer { name, sequence: name as u64 * 5 }).collect();
+        let mut producers: Vec<Producer> = (1..=3).map(|name| Producer::new(name, name as u64 * 5)).collect();
         let mut known = HashSet::new();
         let mut now_us = START_US;
         while world.records.len() < length {
@@ -81,11 +88,15 @@ impl World {
                 producer.sequence += 1;
             }
             let closing = random.random_ratio(1, 40);
+            // A producer that works off its spool says for a while what it said before.
+            if random.random_ratio(2, 3) {
+                producer.low_watermark_us = now_us - 100_000;
+            }
             let mut header = header(&mut random, producer, now_us, closing);
             producer.sequence += 1;
             known.insert((producer.name, now_us / 5_000_000));
             if closing {
-                *producer = Producer { name: random.random(), sequence: 0 };
+                *producer = Producer::new(random.random(), 0);
             }
             world.push_some(&mut random, &mut header, now_us);
         }
@@ -149,7 +160,7 @@ fn header(random: &mut StdRng, producer: &Producer, now_us: i64, closing: bool) 
         calls: 0,
         event_time_min_us: now_us,
         event_time_max_us: now_us,
-        low_watermark_us: now_us - 100_000,
+        low_watermark_us: producer.low_watermark_us,
         closing,
     }
 }
