@@ -23,6 +23,7 @@ mod chunk;
 mod dead_letter;
 mod duplicates;
 mod emission;
+mod groups;
 mod hash;
 mod keys;
 mod producers;

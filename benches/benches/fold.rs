@@ -1,13 +1,16 @@
 //! Decoding and folding Arrow batches, in decisions per second of one core.
 //!
 //! `one_environment`: batches of 8192 decisions of 12 flags for 1,000 contexts. `general`: 50 environments in turn, 40 flags
-//! each (2,000 in all), batches of 1,000 decisions. Every batch lies in the log as the recorder would write it.
+//! each (2,000 in all), batches of 1,000 decisions. Every batch lies in the log as the recorder would write it. `chunk`: from
+//! no cells to the end of a chunk, which is what a running aggregator does over and over; `cold`: only its first batches.
 
+use std::collections::HashMap;
 use std::hint::black_box;
 
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use flagmint_aggregator::fold::{FoldLimits, PartitionFold, Resume};
+use flagmint_aggregator::limits::CHUNK_RECORDS;
 use flagmint_log::Record;
 use flagmint_schemas::batch::{Batch, BatchHeader, Call, Caller, Codec, DecisionRow, ObservedContext, Outcome};
 use flagmint_schemas::decision::{Exit, Reason, Transport, Trigger};
@@ -15,8 +18,10 @@ use flagmint_schemas::ids::{EnvironmentId, FlagId, KeyId, OrganizationId, Projec
 use uuid::Uuid;
 
 const START_US: i64 = 1_767_225_600_000_000;
-/// Batches folded per iteration: a chunk's worth of warm and cold, not one batch over and over.
-const BATCHES: u64 = 400;
+/// Different batches; a chunk has each several times, under new names.
+const BATCHES: u64 = 1000;
+/// Batches of the cold case.
+const COLD: u64 = 400;
 
 /// SplitMix64. Source: Steele, Lea, Flood (2014).
 struct Random(u64);
@@ -67,7 +72,7 @@ fn outcomes(shape: Shape, environment: u64) -> Vec<Outcome> {
 fn context(random: &mut Random, number: usize) -> ObservedContext {
     ObservedContext {
         kind: "user".into(),
-        key: format!("{:032x}", (number as u128 + 1).wrapping_mul(0x1234_5678_9ABC_DEF1_2345_6789)),
+        key: format!("p1_{:032x}", (number as u128 + 1).wrapping_mul(0x1234_5678_9ABC_DEF1_2345_6789)),
         user_hash: random.next() | 1,
         attributes_json: r#"{"country":"DE","plan":"pro","age":34,"beta":true}"#.into(),
         attributes_omitted: 0,
@@ -86,7 +91,9 @@ fn batch(random: &mut Random, shape: Shape, environment: u64, now_us: i64) -> Ba
         wrapper: String::new(),
     };
     let mut users = Random(environment);
-    let contexts = (0..shape.contexts).map(|number| context(&mut users, number)).collect();
+    let people: Vec<ObservedContext> = (0..shape.contexts).map(|number| context(&mut users, number)).collect();
+    // As the recorder does, a batch names the contexts of its calls, each once.
+    let (mut contexts, mut numbers) = (Vec::new(), HashMap::new());
     let outcomes = outcomes(shape, environment);
     let (mut calls, mut decisions) = (Vec::new(), Vec::new());
     while decisions.len() < shape.decisions {
@@ -96,6 +103,11 @@ fn batch(random: &mut Random, shape: Shape, environment: u64, now_us: i64) -> Ba
             let outcome = 2 * (flag % shape.flags) + random.below(2);
             decisions.push(DecisionRow { outcome: outcome as u32, bucket: random.below(100) as u8, count: 1 });
         }
+        let person = random.below(shape.contexts);
+        let context = *numbers.entry(person).or_insert_with(|| {
+            contexts.push(people[person].clone());
+            contexts.len() as u32 - 1
+        });
         calls.push(Call {
             call_id: u128::from(random.next()) << 64 | u128::from(random.next()),
             event_time_us: now_us - random.below(100_000) as i64,
@@ -103,7 +115,7 @@ fn batch(random: &mut Random, shape: Shape, environment: u64, now_us: i64) -> Ba
             evaluation_ns: 4_000 + random.below(2_000) as u32,
             config_version: 7,
             caller: 0,
-            context: random.below(shape.contexts) as u32,
+            context,
             decisions: rows as u32,
             api_calls: 1,
             connections: 0,
@@ -138,6 +150,16 @@ fn record(random: &mut Random, shape: Shape, offset: u64) -> Record {
     Record { partition: 0, offset, append_time_us, header: header.encode().to_vec().into(), payload }
 }
 
+/// `count` records, those beyond the first [`BATCHES`] with payloads and times of earlier ones.
+fn stream(records: &[Record], count: u64) -> Vec<Record> {
+    let again = |offset: u64| {
+        let record = &records[offset as usize % records.len()];
+        let header = BatchHeader { sequence: offset, ..BatchHeader::decode(&record.header).expect("made here") };
+        Record { offset, header: header.encode().to_vec().into(), ..record.clone() }
+    };
+    (0..count).map(again).collect()
+}
+
 fn fold(criterion: &mut Criterion) {
     let one = Shape { environments: 1, flags: 12, contexts: 1000, decisions: 8192, per_call: 12 };
     let general = Shape { environments: 50, flags: 40, contexts: 200, decisions: 1000, per_call: 12 };
@@ -152,17 +174,20 @@ fn fold(criterion: &mut Criterion) {
     for (name, shape) in shapes {
         let mut random = Random(1);
         let records: Vec<Record> = (0..BATCHES).map(|offset| record(&mut random, shape, offset)).collect();
-        group.throughput(Throughput::Elements(BATCHES * shape.decisions as u64));
-        group.bench_with_input(BenchmarkId::from_parameter(name), &records, |bencher, records| {
-            bencher.iter(|| {
-                let resume = Resume { chunk: 0, complete_through_us: i64::MIN };
-                let mut fold = PartitionFold::new(1, 0, resume, FoldLimits::default());
-                for record in records {
-                    black_box(fold.fold(record));
-                }
-                fold.next_offset()
+        for (length, count) in [("cold", COLD), ("chunk", CHUNK_RECORDS)] {
+            let stream = stream(&records, count);
+            group.throughput(Throughput::Elements(count * shape.decisions as u64));
+            group.bench_with_input(BenchmarkId::new(name, length), &stream, |bencher, stream| {
+                bencher.iter(|| {
+                    let resume = Resume { chunk: 0, complete_through_us: i64::MIN };
+                    let mut fold = PartitionFold::new(1, 0, resume, FoldLimits::default());
+                    for record in stream {
+                        black_box(fold.fold(record));
+                    }
+                    fold.next_offset()
+                });
             });
-        });
+        }
     }
     group.finish();
 }

@@ -1,19 +1,21 @@
 //! Folding one batch into the open chunk.
 //!
-//! A batch repeats few combinations, so cells are looked up once per combination and batch, and a decision then costs three array
-//! accesses. Calls with the same source, minute and way of counting form a class; a class has one table from the
-//! batch's outcomes to slots of cells and one from its contexts.
+//! A batch repeats few combinations, so cells are looked up once per combination and batch. Calls with the same source, minute
+//! and way of counting form a class; the decisions of a class with one outcome form a group, which is applied to its
+//! cells in one go ([`super::groups`]).
 
-use flagmint_schemas::batch::{BatchView, Call, Caller, Outcome};
+use flagmint_schemas::batch::{BatchView, Call, Caller};
 use flagmint_schemas::decision::{Reason, Trigger};
 use flagmint_schemas::ids::{FlagId, RuleId, VariationId};
 use flagmint_schemas::rollup::{counting, measure};
 use flagmint_schemas::sketch::latency::bucket_of;
+use uuid::Uuid;
 
 use super::cells::ABSENT;
-use super::chunk::{Chunk, Context};
+use super::chunk::{Chunk, Context, DecisionSlots};
+use super::groups::{CallShare, Group, Groups};
 use super::hash;
-use super::keys::{Client, ContextName, DecisionKey, LatencyKey, UsageKey};
+use super::keys::{Client, ContextKey, ContextText, DecisionKey, UsageKey};
 use super::profile::{Profile, Sighting};
 use super::sketch::Mark;
 use super::time::{day_of, is_believed, minute_of};
@@ -35,8 +37,7 @@ pub(super) struct Scratch {
     classes: Vec<Class>,
     /// How many of `classes` are in use.
     used: usize,
-    /// The class to be given up next when all are in use.
-    next: usize,
+    groups: Groups,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -59,19 +60,8 @@ struct ClassKey {
 #[derive(Debug)]
 struct Class {
     key: ClassKey,
-    outcomes: Vec<OutcomeSlots>,
     contexts: Vec<u32>,
 }
-
-#[derive(Clone, Copy, Debug)]
-struct OutcomeSlots {
-    decision: u32,
-    latency: u32,
-    /// `ABSENT` if the outcome does not count in analytics.
-    unique: u32,
-}
-
-const UNKNOWN: OutcomeSlots = OutcomeSlots { decision: ABSENT, latency: ABSENT, unique: ABSENT };
 
 /// Folds all rows of a batch; `environment` is its number in the chunk.
 pub(super) fn fold(
@@ -83,9 +73,12 @@ pub(super) fn fold(
 ) -> Totals {
     scratch.callers.clear();
     scratch.callers.resize(view.callers().len(), None);
-    (scratch.used, scratch.next) = (0, 0);
-    let mut fold = BatchFold { view, environment, append_time_us, chunk, scratch, totals: Totals::default() };
+    scratch.used = 0;
+    scratch.groups.start(view.outcomes().len());
+    let totals = Totals::default();
+    let mut fold = BatchFold { view, environment, append_time_us, chunk, scratch, distinct: None, totals };
     fold.calls();
+    fold.apply();
     fold.totals
 }
 
@@ -95,6 +88,8 @@ struct BatchFold<'a> {
     append_time_us: i64,
     chunk: &'a mut Chunk,
     scratch: &'a mut Scratch,
+    /// Slot of the environment's distinct contexts, once looked up.
+    distinct: Option<u32>,
     totals: Totals,
 }
 
@@ -197,61 +192,55 @@ impl BatchFold<'_> {
 
     #[cold]
     fn make_class(&mut self, key: ClassKey) -> usize {
+        if self.scratch.used == BATCH_CLASSES {
+            self.apply();
+            self.scratch.used = 0;
+        }
         let scratch = &mut *self.scratch;
-        let place = if scratch.used < BATCH_CLASSES {
-            scratch.used += 1;
-            scratch.used - 1
-        } else {
-            scratch.next = (scratch.next + 1) % BATCH_CLASSES;
-            scratch.next
-        };
+        let place = scratch.used;
+        scratch.used += 1;
         if place == scratch.classes.len() {
-            scratch.classes.push(Class { key, outcomes: Vec::new(), contexts: Vec::new() });
+            scratch.classes.push(Class { key, contexts: Vec::new() });
         }
         let class = &mut scratch.classes[place];
         class.key = key;
-        class.outcomes.clear();
-        class.outcomes.resize(self.view.outcomes().len(), UNKNOWN);
         class.contexts.clear();
         class.contexts.resize(self.view.contexts().len(), ABSENT);
         place
     }
 
     fn decisions(&mut self, class: usize, call: &CallRow, outcomes: &[u32], counts: &[u32]) {
-        let mark = self.context(class, call, counts);
+        let evaluations = counts.iter().map(|&count| u64::from(count)).sum();
+        let mark = self.context(class, call, evaluations);
         if outcomes.is_empty() {
             return;
         }
-        let is_served = call.caller.measure == measure::SERVED;
-        let bucket = bucket_of(u64::from(call.latency_us));
         let rows = outcomes.len() as u64;
-        let share_ns = u64::from(call.evaluation_ns) / rows;
-        let mut rest_ns = u64::from(call.evaluation_ns) % rows;
-        let mut evaluations = 0;
-        for (&outcome, &count) in outcomes.iter().zip(counts) {
-            let count = u64::from(count);
-            evaluations += count;
-            let slots = self.outcome(class, outcome);
-            *self.chunk.decisions.change(slots.decision) += count;
-            if is_served {
-                let latency = self.chunk.latency.change(slots.latency);
-                latency.count += count;
-                latency.latency_us += count * u64::from(call.latency_us);
-                latency.evaluation_ns += share_ns + std::mem::take(&mut rest_ns);
-                latency.histogram.add(bucket, count);
-            }
-            if let Some(mark) = mark
-                && slots.unique != ABSENT
-            {
-                self.chunk.raise(slots.unique, mark);
-            }
-        }
+        let share = CallShare {
+            latency_us: call.latency_us,
+            bucket: bucket_of(u64::from(call.latency_us)),
+            evaluation_ns: u64::from(call.evaluation_ns) / rows,
+            mark,
+        };
+        self.scratch.groups.push(class, share, u64::from(call.evaluation_ns) % rows, outcomes, counts);
         self.totals.counted += evaluations;
         self.totals.clamped += if call.is_clamped { evaluations } else { 0 };
     }
 
+    /// Brings what the groups hold into the cells, and empties them.
+    fn apply(&mut self) {
+        let mut groups = std::mem::take(&mut self.scratch.groups);
+        groups.sort();
+        for group in groups.iter() {
+            let key = self.scratch.classes[group.class].key;
+            self.group(key, group.outcome, &group);
+        }
+        groups.clear();
+        self.scratch.groups = groups;
+    }
+
     /// Takes the call's context in; returns the mark of its user key if it has one.
-    fn context(&mut self, class: usize, call: &CallRow, counts: &[u32]) -> Option<Mark> {
+    fn context(&mut self, class: usize, call: &CallRow, evaluations: u64) -> Option<Mark> {
         if call.context == Call::NO_CONTEXT {
             return None;
         }
@@ -268,7 +257,6 @@ impl BatchFold<'_> {
             slot = self.resolve_context(class, row, sighting);
         }
         if slot != UNNAMED {
-            let evaluations: u64 = counts.iter().map(|&count| u64::from(count)).sum();
             let context = self.chunk.contexts.change(slot);
             context.evaluations += evaluations;
             context.first_seen_us = context.first_seen_us.min(call.time_us);
@@ -286,74 +274,65 @@ impl BatchFold<'_> {
         let distinct = if key.is_empty() { user_hash } else { hash::stable(key) };
         let chunk = &mut *self.chunk;
         if !key.is_empty() || user_hash != 0 {
-            let slot = chunk.unique_slot(self.environment, FlagId::NONE, VariationId::NONE, self.append_time_us);
-            chunk.raise(slot, Mark::of(distinct));
+            let slot = *self.distinct.get_or_insert_with(|| {
+                chunk.unique_slot(self.environment, FlagId::NONE, VariationId::NONE, self.append_time_us)
+            });
+            chunk.raise_all(slot, std::iter::once(Mark::of(distinct)));
         }
         let slot = if key.is_empty() {
             UNNAMED
         } else {
             let ClassKey { source, minute_us, .. } = self.scratch.classes[class].key;
             let kind = chunk.text(contexts.kind().get(row));
-            let name = ContextName { environment: self.environment, source, kind, day_us: day_of(minute_us), key };
+            let environment = self.environment;
+            let name = ContextKey { environment, source, kind, day_us: day_of(minute_us), key: ContextText::of(key) };
             let new = || Context {
                 evaluations: 0,
                 first_seen_us: sighting.seen_us,
                 last_seen_us: sighting.seen_us,
                 profile: Profile::new(sighting),
             };
-            chunk.contexts.find(&name).unwrap_or_else(|| chunk.contexts.slot_with(name.to_key(), new))
+            chunk.contexts.slot_with(name, new)
         };
         self.scratch.classes[class].contexts[row] = slot;
         slot
     }
 
-    #[inline]
-    fn outcome(&mut self, class: usize, row: u32) -> OutcomeSlots {
-        let slots = self.scratch.classes[class].outcomes[row as usize];
-        if slots.decision == ABSENT { self.resolve_outcome(class, row) } else { slots }
-    }
-
-    fn resolve_outcome(&mut self, class: usize, row: u32) -> OutcomeSlots {
-        let outcome: &Outcome = &self.view.outcomes()[row as usize];
-        let key = self.scratch.classes[class].key;
-        let counting = match (outcome.analytics_enabled, key.is_counted) {
+    /// Adds the decisions of one class with one outcome to their cells.
+    fn group(&mut self, key: ClassKey, outcome: usize, group: &Group<'_>) {
+        let outcomes = self.view.outcomes();
+        let flag = FlagId(Uuid::from_bytes(outcomes.flag()[outcome]));
+        let variation = VariationId(Uuid::from_bytes(outcomes.variation()[outcome]));
+        let counting = match (outcomes.analytics_enabled()[outcome] == 1, key.is_counted) {
             (false, _) => counting::HIDDEN,
             (true, false) => counting::UNCOUNTED,
             (true, true) => counting::COUNTED,
         };
-        let (environment, minute_us) = (self.environment, key.minute_us);
-        let chunk = &mut *self.chunk;
-        let decision = chunk.decisions.slot(DecisionKey {
-            environment,
+        let DecisionSlots { decision, latency, unique } = self.chunk.decision_slots(DecisionKey {
+            environment: self.environment,
             source: key.source,
-            flag: outcome.flag,
-            variation: outcome.variation,
-            rule: outcome.rule,
-            minute_us,
-            reason: outcome.reason.code(),
-            error_code: outcome.error_code.map_or(0, |code| code.code()),
+            flag,
+            variation,
+            rule: RuleId(Uuid::from_bytes(outcomes.rule()[outcome])),
+            minute_us: key.minute_us,
+            reason: outcomes.reason()[outcome],
+            error_code: outcomes.error_code()[outcome],
             measure: key.measure,
             counting,
         });
-        let latency = if key.measure == measure::SERVED {
-            chunk.latency.slot(LatencyKey { environment, counting, flag: outcome.flag, minute_us })
-        } else {
-            ABSENT
-        };
-        let unique = if counting == counting::COUNTED {
-            chunk.unique_slot(environment, outcome.flag, outcome.variation, minute_us)
-        } else {
-            ABSENT
-        };
-        let slots = OutcomeSlots { decision, latency, unique };
-        self.scratch.classes[class].outcomes[row as usize] = slots;
-        slots
+        self.chunk.decisions.change(decision).count += group.count();
+        if latency != ABSENT {
+            group.add_latency(self.chunk.latency.change(latency));
+        }
+        if unique != ABSENT {
+            self.chunk.raise_all(unique, group.marks());
+        }
     }
 
     /// A call that failed before evaluation is one row without a flag: visible, but no decision.
     fn failure(&mut self, class: usize, error_code: u8) {
         let ClassKey { source, measure, minute_us, .. } = self.scratch.classes[class].key;
-        let slot = self.chunk.decisions.slot(DecisionKey {
+        let slots = self.chunk.decision_slots(DecisionKey {
             environment: self.environment,
             source,
             flag: FlagId::NONE,
@@ -365,7 +344,7 @@ impl BatchFold<'_> {
             measure,
             counting: counting::HIDDEN,
         });
-        *self.chunk.decisions.change(slot) += 1;
+        self.chunk.decisions.change(slots.decision).count += 1;
     }
 }
 

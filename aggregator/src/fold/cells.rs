@@ -2,7 +2,7 @@
 
 use std::hash::Hash;
 
-use indexmap::{Equivalent, IndexMap};
+use indexmap::IndexSet;
 
 use super::hash::Seeded;
 
@@ -12,7 +12,9 @@ pub(super) const ABSENT: u32 = u32::MAX;
 /// Cells in the order of their creation, so that the same records always give the same rows in the same order.
 #[derive(Debug)]
 pub(super) struct Cells<K, V> {
-    map: IndexMap<K, Slot<V>, Seeded>,
+    keys: IndexSet<K, Seeded>,
+    /// Apart from the keys, which are wider and looked at once per batch: what every decision touches stays in the caches.
+    slots: Vec<Slot<V>>,
     dirty: Vec<u32>,
 }
 
@@ -25,31 +27,32 @@ struct Slot<V> {
 impl<K: Hash + Eq, V> Cells<K, V> {
     /// No cells.
     pub fn new(hashing: Seeded) -> Self {
-        Self { map: IndexMap::with_hasher(hashing), dirty: Vec::new() }
+        Self { keys: IndexSet::with_hasher(hashing), slots: Vec::new(), dirty: Vec::new() }
     }
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.map.len()
+        self.slots.len()
     }
 
     /// The slot of a key, made with `value` if new.
     pub fn slot_with(&mut self, key: K, value: impl FnOnce() -> V) -> u32 {
-        let entry = self.map.entry(key);
-        let slot = entry.index();
-        entry.or_insert_with(|| Slot { value: value(), is_dirty: false });
+        let (slot, is_new) = self.keys.insert_full(key);
+        if is_new {
+            self.slots.push(Slot { value: value(), is_dirty: false });
+        }
         slot as u32
     }
 
-    /// The slot of a key that may be given in another form.
-    pub fn find<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> Option<u32> {
-        self.map.get_index_of(key).map(|slot| slot as u32)
+    /// The slot of a key, if there is one.
+    pub fn find(&self, key: &K) -> Option<u32> {
+        self.keys.get_index_of(key).map(|slot| slot as u32)
     }
 
     /// The value in a slot, to be changed: the cell will be emitted.
     #[inline]
     pub fn change(&mut self, slot: u32) -> &mut V {
-        let cell = &mut self.map[slot as usize];
+        let cell = &mut self.slots[slot as usize];
         if !cell.is_dirty {
             cell.is_dirty = true;
             self.dirty.push(slot);
@@ -60,7 +63,7 @@ impl<K: Hash + Eq, V> Cells<K, V> {
     /// The value in a slot, to be changed if `change` says so.
     #[inline]
     pub fn change_if(&mut self, slot: u32, change: impl FnOnce(&mut V) -> bool) {
-        let cell = &mut self.map[slot as usize];
+        let cell = &mut self.slots[slot as usize];
         if change(&mut cell.value) && !cell.is_dirty {
             cell.is_dirty = true;
             self.dirty.push(slot);
@@ -69,15 +72,14 @@ impl<K: Hash + Eq, V> Cells<K, V> {
 
     /// The cell in a slot.
     pub fn get(&self, slot: u32) -> (&K, &V) {
-        let (key, cell) = self.map.get_index(slot as usize).expect("slots are never removed");
-        (key, &cell.value)
+        (&self.keys[slot as usize], &self.slots[slot as usize].value)
     }
 
     /// The slots of the cells changed since the last call, in order of creation.
     pub fn take_dirty(&mut self) -> Vec<u32> {
         let mut dirty = std::mem::take(&mut self.dirty);
         dirty.sort_unstable();
-        dirty.iter().for_each(|slot| self.map[*slot as usize].is_dirty = false);
+        dirty.iter().for_each(|slot| self.slots[*slot as usize].is_dirty = false);
         dirty
     }
 }

@@ -3,11 +3,13 @@
 use std::collections::BTreeSet;
 
 use flagmint_schemas::ids::{FlagId, VariationId};
-use flagmint_schemas::rollup::{ChunkCell, ContextCell, DecisionCell, LatencyCell, LedgerCell, UniqueCell, UsageCell};
+use flagmint_schemas::rollup::{
+    ChunkCell, ContextCell, DecisionCell, LatencyCell, LedgerCell, UniqueCell, UsageCell, counting, measure,
+};
 use flagmint_schemas::sketch::unique::Registers;
 use indexmap::IndexSet;
 
-use super::cells::Cells;
+use super::cells::{ABSENT, Cells};
 use super::emission::Emitted;
 use super::hash::Seeded;
 use super::keys::{
@@ -16,6 +18,26 @@ use super::keys::{
 use super::profile::Profile;
 use super::sketch::{LatencyPages, Mark, UniqueSketch};
 use super::time::{day_of, minute_of};
+
+/// Decisions alike in one minute.
+#[derive(Debug)]
+pub(super) struct Decisions {
+    pub count: u64,
+    /// Slot of their latencies, or `ABSENT`.
+    latency: u32,
+    /// Slot of their distinct users, or `ABSENT`.
+    unique: u32,
+}
+
+/// Where decisions go that are alike. The cells of `latency` and `uniques` follow from the key of the one in `decisions`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct DecisionSlots {
+    pub decision: u32,
+    /// `ABSENT` for reports, which have no latency, and failures.
+    pub latency: u32,
+    /// `ABSENT` if they do not count in analytics.
+    pub unique: u32,
+}
 
 /// Latencies of one flag in one minute.
 #[derive(Debug, Default)]
@@ -80,7 +102,7 @@ pub(super) struct Chunk {
     pub environments: IndexSet<Environment, Seeded>,
     pub texts: IndexSet<Box<str>, Seeded>,
     pub clients: IndexSet<Client, Seeded>,
-    pub decisions: Cells<DecisionKey, u64>,
+    pub decisions: Cells<DecisionKey, Decisions>,
     pub latency: Cells<LatencyKey, Latency>,
     pub usage: Cells<UsageKey, Usage>,
     /// Flags with the slots of their variations in `uniques`: the flag's sketch is the union of theirs.
@@ -155,6 +177,22 @@ impl Chunk {
         self.ledger.change(slot)
     }
 
+    /// The cells of decisions with this key.
+    pub fn decision_slots(&mut self, key: DecisionKey) -> DecisionSlots {
+        if let Some(decision) = self.decisions.find(&key) {
+            let &Decisions { latency, unique, .. } = self.decisions.get(decision).1;
+            return DecisionSlots { decision, latency, unique };
+        }
+        let DecisionKey { environment, flag, variation, minute_us, counting, .. } = key;
+        let has_latency = key.measure == measure::SERVED && !flag.is_none();
+        let latency =
+            if has_latency { self.latency.slot(LatencyKey { environment, counting, flag, minute_us }) } else { ABSENT };
+        let is_counted = counting == counting::COUNTED;
+        let unique = if is_counted { self.unique_slot(environment, flag, variation, minute_us) } else { ABSENT };
+        let decision = self.decisions.slot_with(key, || Decisions { count: 0, latency, unique });
+        DecisionSlots { decision, latency, unique }
+    }
+
     /// The slot of the sketch of a variation on the day of `time_us`.
     pub fn unique_slot(&mut self, environment: u32, flag: FlagId, variation: VariationId, time_us: i64) -> u32 {
         let (family, is_new) = self.families.insert_full(FlagDay { environment, flag, day_us: day_of(time_us) });
@@ -169,10 +207,9 @@ impl Chunk {
         slot
     }
 
-    /// Adds a mark to a sketch.
-    #[inline]
-    pub fn raise(&mut self, slot: u32, mark: Mark) {
-        self.uniques.change_if(slot, |sketch| sketch.raise(mark));
+    /// Adds marks to a sketch.
+    pub fn raise_all(&mut self, slot: u32, marks: impl Iterator<Item = Mark>) {
+        self.uniques.change_if(slot, |sketch| sketch.raise_all(marks));
     }
 
     /// Hands over the cells that changed since the last time; all that remain if the chunk is `complete`.
@@ -210,7 +247,7 @@ impl Chunk {
     fn emit_decisions(&mut self, out: &mut Emitted) {
         let ChunkId { epoch, partition, chunk } = self.id;
         for slot in self.decisions.take_dirty() {
-            let (key, &count) = self.decisions.get(slot);
+            let (key, decisions) = self.decisions.get(slot);
             let Environment { organization, project, environment } = self.named(key.environment);
             out.decisions.push(DecisionCell {
                 organization,
@@ -228,7 +265,7 @@ impl Chunk {
                 epoch,
                 partition,
                 chunk,
-                count,
+                count: decisions.count,
             });
         }
     }

@@ -1,11 +1,8 @@
 //! What names a cell inside a chunk: the dimensions of the rollup tables, with what repeats (environments, texts, client
 //! libraries) replaced by its number in the chunk.
 
-use std::hash::{Hash, Hasher};
-
 use flagmint_schemas::batch::{BatchHeader, Caller};
 use flagmint_schemas::ids::{EnvironmentId, FlagId, KeyId, OrganizationId, ProjectId, RuleId, VariationId};
-use indexmap::Equivalent;
 
 /// An environment with those it belongs to; all `NONE` for heartbeats and unreadable headers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -97,60 +94,83 @@ pub(super) struct LedgerKey {
 }
 
 /// A context of one day.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct ContextKey {
     pub environment: u32,
     pub source: u32,
     pub kind: u32,
     pub day_us: i64,
-    pub key: Box<str>,
+    pub key: ContextText,
 }
 
-/// The same, looked up without an allocation.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct ContextName<'a> {
-    pub environment: u32,
-    pub source: u32,
-    pub kind: u32,
-    pub day_us: i64,
-    pub key: &'a str,
+const PSEUDONYM: &[u8; 3] = b"p1_";
+const PSEUDONYM_BYTES: usize = PSEUDONYM.len() + 32;
+
+/// A context's key. Nearly all are pseudonyms (`p1_` and 32 hexadecimal digits), which are kept as the number they spell: no
+/// allocation, and nothing else to fetch when it is compared.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum ContextText {
+    Pseudonym(u128),
+    Other(Box<str>),
 }
 
-impl ContextKey {
-    fn name(&self) -> ContextName<'_> {
-        let Self { environment, source, kind, day_us, ref key } = *self;
-        ContextName { environment, source, kind, day_us, key }
+impl ContextText {
+    pub fn of(text: &str) -> Self {
+        pseudonym(text.as_bytes()).map_or_else(|| Self::Other(text.into()), Self::Pseudonym)
     }
 }
 
-impl ContextName<'_> {
-    /// The key to be kept.
-    pub fn to_key(self) -> ContextKey {
-        let Self { environment, source, kind, day_us, key } = self;
-        ContextKey { environment, source, kind, day_us, key: key.into() }
+impl std::fmt::Display for ContextText {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Pseudonym(number) => write!(f, "p1_{number:032x}"),
+            Self::Other(text) => f.write_str(text),
+        }
     }
 }
 
-impl Hash for ContextName<'_> {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(u64::from(self.environment) << 32 | u64::from(self.source));
-        state.write_u64(u64::from(self.kind));
-        state.write_i64(self.day_us);
-        state.write(self.key.as_bytes());
+/// The number that a pseudonym in its one canonical spelling stands for.
+fn pseudonym(text: &[u8]) -> Option<u128> {
+    let text: &[u8; PSEUDONYM_BYTES] = text.try_into().ok()?;
+    let digits = text.strip_prefix(PSEUDONYM)?;
+    let (mut number, mut invalid) = (0_u128, 0);
+    for &digit in digits {
+        let value = DIGITS[usize::from(digit)];
+        invalid |= value;
+        number = number << 4 | u128::from(value & 0xf);
     }
+    (invalid < NO_DIGIT).then_some(number)
 }
 
-impl Hash for ContextKey {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.name().hash(state);
-    }
-}
+const NO_DIGIT: u8 = 0x80;
 
-impl Equivalent<ContextKey> for ContextName<'_> {
-    fn equivalent(&self, key: &ContextKey) -> bool {
-        let other = key.name();
-        self.key == other.key
-            && (self.environment, self.source, self.kind, self.day_us)
-                == (other.environment, other.source, other.kind, other.day_us)
+/// The value of each lower-case hexadecimal digit.
+const DIGITS: [u8; 256] = {
+    let mut values = [NO_DIGIT; 256];
+    let mut value = 0;
+    while value < 16 {
+        values[b"0123456789abcdef"[value] as usize] = value as u8;
+        value += 1;
+    }
+    values
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_spelled_as_they_came() {
+        let pseudonym = "p1_00112233445566778899aabbccddeeff";
+        assert_eq!(ContextText::of(pseudonym), ContextText::Pseudonym(0x0011_2233_4455_6677_8899_aabb_ccdd_eeff));
+        let others =
+            ["", "p1_", "p1_00112233445566778899AABBCCDDEEFF", "p2_00112233445566778899aabbccddeeff", "user-7"];
+        let others =
+            others.into_iter().chain(["p1_00112233445566778899aabbccddeeff0", "p1_0g112233445566778899aabbccddeeff"]);
+        for text in others {
+            assert_eq!(ContextText::of(text), ContextText::Other(text.into()));
+            assert_eq!(ContextText::of(text).to_string(), text);
+        }
+        assert_eq!(ContextText::of(pseudonym).to_string(), pseudonym);
     }
 }

@@ -47,21 +47,64 @@ impl LatencyPages {
     }
 }
 
-/// Entries of a sparse sketch at most; beyond, searching costs more than the 4 kB of a dense one.
-const SPARSE_MAX: usize = 96;
+/// Entries of a sparse sketch at most: its table then takes 1 kB, a quarter of the dense form.
+const SPARSE_MAX: usize = 128;
 
 /// HyperLogLog registers, sparse while few are touched.
 #[derive(Clone, Debug)]
 pub(super) enum UniqueSketch {
-    /// (register, value), ascending.
-    Sparse(Vec<(u16, u8)>),
+    /// The touched ones.
+    Sparse(SparseRegisters),
     /// All registers.
     Dense(Registers),
 }
 
 impl Default for UniqueSketch {
     fn default() -> Self {
-        Self::Sparse(Vec::new())
+        Self::Sparse(SparseRegisters::default())
+    }
+}
+
+/// Few registers, in a table with linear probing that is at most half full.
+#[derive(Clone, Debug, Default)]
+pub(super) struct SparseRegisters {
+    /// `(register + 1) << 8 | value`, 0 where free. The length is 0 or a power of two.
+    slots: Vec<u32>,
+    filled: usize,
+}
+
+impl SparseRegisters {
+    fn raise(&mut self, mark: Mark) -> bool {
+        if (self.filled + 1) * 2 > self.slots.len() {
+            self.grow();
+        }
+        let (tag, value) = (u32::from(mark.register) + 1, u32::from(mark.value));
+        let mask = self.slots.len() - 1;
+        // A register is a part of a hash already.
+        let mut at = usize::from(mark.register) & mask;
+        while self.slots[at] != 0 && self.slots[at] >> 8 != tag {
+            at = (at + 1) & mask;
+        }
+        let old = self.slots[at];
+        self.filled += usize::from(old == 0);
+        let is_higher = old & 0xff < value;
+        if is_higher {
+            self.slots[at] = tag << 8 | value;
+        }
+        is_higher
+    }
+
+    fn grow(&mut self) {
+        let slots = vec![0; (self.slots.len() * 2).max(8)];
+        let old = std::mem::replace(self, Self { slots, filled: 0 });
+        for mark in old.marks() {
+            self.raise(mark);
+        }
+    }
+
+    fn marks(&self) -> impl Iterator<Item = Mark> {
+        let filled = self.slots.iter().filter(|slot| **slot != 0);
+        filled.map(|slot| Mark { register: (slot >> 8) as u16 - 1, value: *slot as u8 })
     }
 }
 
@@ -82,32 +125,18 @@ impl Mark {
 }
 
 impl UniqueSketch {
-    /// Adds a mark; true if a register changed.
-    #[inline]
-    pub fn raise(&mut self, mark: Mark) -> bool {
-        match self {
-            Self::Dense(registers) => registers.raise(mark.register, mark.value),
-            Self::Sparse(_) => self.raise_sparse(mark),
-        }
-    }
-
-    #[cold]
-    fn raise_sparse(&mut self, mark: Mark) -> bool {
-        let Self::Sparse(entries) = self else { unreachable!("called for sparse sketches only") };
-        match entries.binary_search_by_key(&mark.register, |entry| entry.0) {
-            Ok(found) => {
-                let changed = mark.value > entries[found].1;
-                entries[found].1 = entries[found].1.max(mark.value);
-                changed
+    /// Adds marks; true if a register changed.
+    pub fn raise_all(&mut self, mut marks: impl Iterator<Item = Mark>) -> bool {
+        let mut is_changed = false;
+        if let Self::Sparse(sparse) = self {
+            while sparse.filled <= SPARSE_MAX {
+                let Some(mark) = marks.next() else { return is_changed };
+                is_changed |= sparse.raise(mark);
             }
-            Err(place) => {
-                entries.insert(place, (mark.register, mark.value));
-                if entries.len() > SPARSE_MAX {
-                    *self = Self::Dense(self.registers());
-                }
-                true
-            }
+            *self = Self::Dense(self.registers());
         }
+        let Self::Dense(registers) = self else { unreachable!("sparse sketches became dense") };
+        marks.fold(is_changed, |changed, mark| registers.raise(mark.register, mark.value) | changed)
     }
 
     fn registers(&self) -> Registers {
@@ -120,8 +149,8 @@ impl UniqueSketch {
     pub fn merge_into(&self, registers: &mut Registers) {
         match self {
             Self::Dense(own) => registers.merge_max(own),
-            Self::Sparse(entries) => entries.iter().for_each(|(register, value)| {
-                registers.raise(*register, *value);
+            Self::Sparse(sparse) => sparse.marks().for_each(|mark| {
+                registers.raise(mark.register, mark.value);
             }),
         }
     }
@@ -151,7 +180,7 @@ mod tests {
                 let bucket = bucket_of(value >> (value % 60));
                 pages.add(bucket, 3);
                 dense[usize::from(bucket)] += 3;
-                prop_assert_eq!(sketch.raise(Mark::of(value)), registers.insert(value));
+                prop_assert_eq!(sketch.raise_all(std::iter::once(Mark::of(value))), registers.insert(value));
             }
             prop_assert_eq!(pages.encode(), Histogram::from_dense(&dense).encode());
             prop_assert_eq!(sketch.encode(), registers.encode());

@@ -57,7 +57,7 @@ pub(super) fn decode(payload: &Buffer) -> Result<BatchView, CodecError> {
     if !rest.is_empty() {
         return Err(CodecError::Inconsistent("bytes after the last table"));
     }
-    BatchView::from_tables(&callers, &outcomes, contexts, calls, decisions)
+    BatchView::from_tables(&callers, outcomes, contexts, calls, decisions)
 }
 
 macro_rules! read_from {

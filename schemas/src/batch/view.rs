@@ -1,5 +1,5 @@
-//! A decoded batch as columns: what the fold reads. The dictionaries of callers and outcomes, which are small and looked
-//! at field by field, are rows; the rest are slices of the payload.
+//! A decoded batch as columns: what the fold reads. The dictionary of callers, which is small and looked at field by
+//! field, is rows; the rest are slices of the payload.
 
 use uuid::Uuid;
 
@@ -12,7 +12,7 @@ use crate::ids::{FlagId, KeyId, RuleId, VariationId};
 #[derive(Clone, Debug)]
 pub struct BatchView {
     callers: Vec<Caller>,
-    outcomes: Vec<Outcome>,
+    outcomes: OutcomeColumns,
     contexts: ContextColumns,
     calls: CallColumns,
     decisions: DecisionColumns,
@@ -25,9 +25,9 @@ impl BatchView {
         &self.callers
     }
 
-    /// Dictionary: what was decided.
+    /// Dictionary: what was decided; every code is known.
     #[must_use]
-    pub fn outcomes(&self) -> &[Outcome] {
+    pub const fn outcomes(&self) -> &OutcomeColumns {
         &self.outcomes
     }
 
@@ -47,6 +47,27 @@ impl BatchView {
     #[must_use]
     pub const fn decisions(&self) -> &DecisionColumns {
         &self.decisions
+    }
+
+    /// Row `row` of [`Self::outcomes`].
+    ///
+    /// # Panics
+    /// If there is no such row.
+    #[must_use]
+    pub fn outcome(&self, row: usize) -> Outcome {
+        let columns = &self.outcomes;
+        Outcome {
+            flag: FlagId(Uuid::from_bytes(columns.flag()[row])),
+            flag_key: columns.flag_key().get(row).to_owned(),
+            variation: VariationId(Uuid::from_bytes(columns.variation()[row])),
+            reason: Reason::from_code(columns.reason()[row]).expect("checked when decoded"),
+            error_code: ErrorCode::from_code(columns.error_code()[row]),
+            exit: Exit::from_code(columns.exit()[row]),
+            rule: RuleId(Uuid::from_bytes(columns.rule()[row])),
+            rollout: Uuid::from_bytes(columns.rollout()[row]),
+            value_json: columns.value_json().get(row).to_owned(),
+            analytics_enabled: columns.analytics_enabled()[row] == 1,
+        }
     }
 
     /// Row `row` of [`Self::contexts`].
@@ -96,7 +117,7 @@ impl BatchView {
         let decisions = columns.outcome().iter().zip(columns.bucket()).zip(columns.count());
         Batch {
             callers: self.callers.clone(),
-            outcomes: self.outcomes.clone(),
+            outcomes: (0..self.outcomes.len()).map(|row| self.outcome(row)).collect(),
             contexts: (0..self.contexts.len()).map(|row| self.context(row)).collect(),
             calls: (0..self.calls.len()).map(|row| self.call(row)).collect(),
             decisions: decisions.map(|((&outcome, &bucket), &count)| DecisionRow { outcome, bucket, count }).collect(),
@@ -106,7 +127,7 @@ impl BatchView {
     pub(super) fn from_batch(batch: &Batch) -> Self {
         Self {
             callers: batch.callers.clone(),
-            outcomes: batch.outcomes.clone(),
+            outcomes: OutcomeColumns::from_rows(&batch.outcomes),
             contexts: ContextColumns::from_rows(&batch.contexts),
             calls: CallColumns::from_rows(&batch.calls),
             decisions: DecisionColumns::from_rows(&batch.decisions),
@@ -115,14 +136,14 @@ impl BatchView {
 
     pub(super) fn from_tables(
         callers: &CallerColumns,
-        outcomes: &OutcomeColumns,
+        outcomes: OutcomeColumns,
         contexts: ContextColumns,
         calls: CallColumns,
         decisions: DecisionColumns,
     ) -> Result<Self, CodecError> {
         Ok(Self {
             callers: (0..callers.len()).map(|row| caller(callers, row)).collect::<Result<_, _>>()?,
-            outcomes: (0..outcomes.len()).map(|row| outcome(outcomes, row)).collect::<Result<_, _>>()?,
+            outcomes,
             contexts,
             calls,
             decisions,
@@ -133,7 +154,8 @@ impl BatchView {
     pub(super) fn check(&self, header: &BatchHeader) -> Result<(), CodecError> {
         let require = |is_met: bool, rule| if is_met { Ok(()) } else { Err(CodecError::Inconsistent(rule)) };
         let below = |values: &[u32], end: usize| values.iter().fold(true, |all, &value| all & ((value as usize) < end));
-        let (calls, decisions) = (&self.calls, &self.decisions);
+        let (outcomes, calls, decisions) = (&self.outcomes, &self.calls, &self.decisions);
+        (0..outcomes.len()).try_for_each(|row| check_outcome(outcomes, row))?;
         require(calls.len() == header.calls as usize, "number of calls differs from the header")?;
         require(decisions.len() == header.decisions as usize, "number of decisions differs from the header")?;
         let sum: u64 = calls.decisions().iter().map(|&count| u64::from(count)).sum();
@@ -177,6 +199,13 @@ pub(super) fn truth(flag: u8) -> Result<bool, CodecError> {
     })
 }
 
+fn check_outcome(columns: &OutcomeColumns, row: usize) -> Result<(), CodecError> {
+    reason(columns.reason()[row])?;
+    optional(columns.error_code()[row], ErrorCode::from_code)?;
+    optional(columns.exit()[row], Exit::from_code)?;
+    truth(columns.analytics_enabled()[row]).map(drop)
+}
+
 fn caller(columns: &CallerColumns, row: usize) -> Result<Caller, CodecError> {
     let (transport, trigger) = caller_codes(columns.transport()[row], columns.trigger()[row])?;
     Ok(Caller {
@@ -188,20 +217,5 @@ fn caller(columns: &CallerColumns, row: usize) -> Result<Caller, CodecError> {
         sdk_version: columns.sdk_version().get(row).to_owned(),
         platform: columns.platform().get(row).to_owned(),
         wrapper: columns.wrapper().get(row).to_owned(),
-    })
-}
-
-fn outcome(columns: &OutcomeColumns, row: usize) -> Result<Outcome, CodecError> {
-    Ok(Outcome {
-        flag: FlagId(Uuid::from_bytes(columns.flag()[row])),
-        flag_key: columns.flag_key().get(row).to_owned(),
-        variation: VariationId(Uuid::from_bytes(columns.variation()[row])),
-        reason: reason(columns.reason()[row])?,
-        error_code: optional(columns.error_code()[row], ErrorCode::from_code)?,
-        exit: optional(columns.exit()[row], Exit::from_code)?,
-        rule: RuleId(Uuid::from_bytes(columns.rule()[row])),
-        rollout: Uuid::from_bytes(columns.rollout()[row]),
-        value_json: columns.value_json().get(row).to_owned(),
-        analytics_enabled: truth(columns.analytics_enabled()[row])?,
     })
 }

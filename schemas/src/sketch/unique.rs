@@ -57,6 +57,7 @@ impl Registers {
     }
 
     /// Raises one register to at least `value`; true if it changed.
+    #[inline]
     pub fn raise(&mut self, index: u16, value: u8) -> bool {
         let register = &mut self.0[usize::from(index) % REGISTERS];
         let changed = value > *register;
