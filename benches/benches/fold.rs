@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::hint::black_box;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
@@ -105,7 +106,7 @@ fn batch(random: &mut Random, shape: Shape, environment: u64, now_us: i64) -> Ba
         }
         let person = random.below(shape.contexts);
         let context = *numbers.entry(person).or_insert_with(|| {
-            contexts.push(people[person].clone());
+            contexts.push(Arc::new(people[person].clone()));
             contexts.len() as u32 - 1
         });
         calls.push(Call {

@@ -12,13 +12,12 @@ pub use rate::RateWindow;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::middleware;
 use axum::routing::post;
 use metrics::Histogram;
+use tower::util::MapResponseLayer;
 use utoipa::OpenApi;
 
 use crate::directory::Directory;
-use crate::limits::BODY_BYTES_MAX;
 
 /// What every data-plane handler needs.
 #[derive(Clone)]
@@ -66,12 +65,12 @@ impl DataPlane {
 
 /// The routes of the data plane.
 pub fn router(plane: DataPlane) -> Router {
+    let evaluate = post(evaluate::evaluate).options(cors::preflight);
     Router::new()
-        .route("/evaluator/evaluate", post(evaluate::evaluate))
+        .route("/evaluator/evaluate", evaluate.clone())
         // Go with default settings appends its path twice.
-        .route("/evaluator/evaluate/evaluator/evaluate", post(evaluate::evaluate))
-        .layer(axum::extract::DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .layer(middleware::from_fn(cors::cors))
+        .route("/evaluator/evaluate/evaluator/evaluate", evaluate)
+        .layer(MapResponseLayer::new(cors::allow))
         .with_state(plane)
 }
 

@@ -1,6 +1,7 @@
 //! Decides flags ([`engine`]) and serves decisions to applications (the data plane).
 
 pub mod configuration;
+pub mod contexts;
 pub mod directory;
 pub mod engine;
 pub mod http;

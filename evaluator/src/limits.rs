@@ -29,3 +29,16 @@ pub const POSTGRES_CONNECTIONS: u32 = 2;
 
 /// Characters kept of anything a client says about itself: longer names are cut, so that they cannot fill memory.
 pub const IDENTITY_CHARS_MAX: usize = 64;
+
+/// Shards of the cache of contexts read lately: look-ups of different contexts rarely meet.
+pub const CONTEXT_CACHE_SHARDS: usize = 8;
+
+/// Bytes per shard and generation of that cache: 2 MiB, so one environment's cache stays below 32 MiB whatever is sent, and some
+/// 8,000 contexts of 200 bytes are found again for certain.
+pub const CONTEXT_CACHE_BYTES: usize = 2 << 20;
+
+/// What a cached context is taken to need: this, and [`CONTEXT_CACHE_FACTOR`] times its text for the parsed and the logged form.
+pub const CONTEXT_CACHE_ENTRY_BYTES: usize = 512;
+
+/// See [`CONTEXT_CACHE_ENTRY_BYTES`]: a member of ten bytes of JSON becomes some 90 bytes of map entry, attribute and text.
+pub const CONTEXT_CACHE_FACTOR: usize = 8;

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use thiserror::Error;
 use uuid::Uuid;
 
+use crate::contexts::SeenContexts;
 use crate::engine::{CompiledEnvironment, Decision, Outcome};
 
 /// Stored configuration that cannot be read at all. (A single unreadable flag is compiled to serve its fallback.)
@@ -36,6 +37,8 @@ pub struct Snapshot {
     pub compiled: CompiledEnvironment,
     /// Where its decisions go. A benchmark that measures what recording costs may leave it out; a server never does.
     pub recorder: Option<EnvironmentRecorder>,
+    /// Contexts read lately.
+    pub contexts: SeenContexts,
     /// Per outcome: `"key":value`, ready for a reply.
     members: Box<[Box<str>]>,
 }
@@ -107,7 +110,8 @@ impl Snapshot {
             format!("{key}:{}", outcome.value_json).into_boxed_str()
         };
         let members = compiled.outcomes().iter().map(member).collect();
-        Self { identity, version, revision, subscription_active, compiled, recorder, members }
+        let contexts = SeenContexts::default();
+        Self { identity, version, revision, subscription_active, compiled, recorder, contexts, members }
     }
 
     /// Appends the JSON object of all decided flags, in the order decided.

@@ -9,6 +9,6 @@ pub mod recorder;
 
 pub use pseudonym::ContextRedactor;
 pub use recorder::{
-    CallFacts, CallerId, EnvironmentIdentity, EnvironmentRecorder, Health, InFlight, Recorder, RecorderError, Settings,
-    Stats,
+    CallFacts, CallerId, CallerName, EnvironmentIdentity, EnvironmentRecorder, Health, InFlight, Recorder,
+    RecorderError, Settings, Stats,
 };

@@ -48,15 +48,6 @@ pub const RETRY_PAUSE_MAX: Duration = Duration::from_millis(200);
 /// How long a drain waits for the log before it puts what is left into the spool: orchestrators kill after 30 s.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Shards of the cache of pseudonymised contexts: look-ups of different contexts rarely meet.
-pub const CONTEXT_CACHE_SHARDS: usize = 8;
-
-/// Contexts per shard and generation of that cache: 16,384 contexts in all are found again for certain.
-pub const CONTEXT_CACHE_ENTRIES: usize = 2048;
-
-/// Bytes per shard and generation of that cache: 2 MiB, so one environment's cache stays below 32 MiB whatever is sent.
-pub const CONTEXT_CACHE_BYTES: usize = 2 << 20;
-
 /// Characters of a string value that may be logged as it is (data-plane.md section 11).
 pub const ATTRIBUTE_CHARACTERS_MAX: usize = 64;
 

@@ -3,19 +3,12 @@
 //! A targeting key or private value becomes `p1_` and the first 128 bits of HMAC-SHA256 (RFC 2104) over its kind, a zero byte and
 //! its text, under the environment's own key: stable, so it can be counted, and not reversible without the key.
 
-mod cache;
-mod fingerprint;
-
-use std::sync::Arc;
-
 use flagmint_schemas::batch::ObservedContext;
 use flagmint_schemas::limits::CONTEXT_ATTRIBUTES_MAX;
 use hmac::{Hmac, Mac};
 use serde_json::{Map, Value};
 use sha2::Sha256;
 
-use self::cache::Cache;
-use self::fingerprint::Fingerprints;
 use crate::limits;
 
 /// Names of attributes that are private everywhere, in any case.
@@ -34,8 +27,6 @@ pub struct ContextRedactor {
     mac: Hmac<Sha256>,
     log_raw: bool,
     private: Vec<String>,
-    fingerprints: Fingerprints,
-    cache: Cache,
 }
 
 impl ContextRedactor {
@@ -46,8 +37,6 @@ impl ContextRedactor {
             mac: Hmac::new_from_slice(&environment_key).expect("HMAC takes keys of any length"),
             log_raw,
             private: Vec::new(),
-            fingerprints: Fingerprints::default(),
-            cache: Cache::default(),
         }
     }
 
@@ -56,13 +45,6 @@ impl ContextRedactor {
     pub fn with_private(mut self, names: impl IntoIterator<Item = String>) -> Self {
         self.private.extend(names);
         self
-    }
-
-    /// What may be logged of a context as sent. A context seen lately is found by its fingerprint, without allocating.
-    #[must_use]
-    pub fn observe(&self, context: &Map<String, Value>) -> Arc<ObservedContext> {
-        let fingerprint = self.fingerprints.of(context);
-        self.cache.get_or_insert(fingerprint, || self.redact(context))
     }
 
     /// The pseudonym of a targeting key or private value; `kind` is `user`, `organization` or `attr:` and the bare name.
@@ -79,7 +61,9 @@ impl ContextRedactor {
         mac.finalize().into_bytes().into()
     }
 
-    fn redact(&self, context: &Map<String, Value>) -> ObservedContext {
+    /// What may be logged of a context as sent. Costs some microseconds: keep it for the next call with that context.
+    #[must_use]
+    pub fn observe(&self, context: &Map<String, Value>) -> ObservedContext {
         let known = |kind: &&str| matches!(*kind, "user" | "organization" | "multi");
         let kind = context.get("kind").and_then(Value::as_str).filter(known).unwrap_or_default();
         let key = targeting_key(context, kind);

@@ -33,7 +33,7 @@ use thiserror::Error;
 use tokio::task::JoinSet;
 
 use self::environment::EnvironmentState;
-pub use self::environment::{CallFacts, CallerId, EnvironmentIdentity, EnvironmentRecorder};
+pub use self::environment::{CallFacts, CallerId, CallerName, EnvironmentIdentity, EnvironmentRecorder};
 use self::epochs::{Epochs, wall_clock_us};
 use self::flusher::Flusher;
 use self::queue::{Item, Queue, SpoolSpace};

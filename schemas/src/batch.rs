@@ -15,6 +15,8 @@ mod view;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+
 use uuid::Uuid;
 
 use crate::decision::{ErrorCode, Exit, Reason, Transport, Trigger};
@@ -34,7 +36,8 @@ pub struct Batch {
     /// Dictionary: what was decided.
     pub outcomes: Vec<Outcome>,
     /// Dictionary: for which contexts, pseudonymised.
-    pub contexts: Vec<ObservedContext>,
+    /// Shared, as the recorder keeps each for as long as it is asked for again.
+    pub contexts: Vec<Arc<ObservedContext>>,
     /// One row per API call, connection push or client report.
     pub calls: Vec<Call>,
     /// One row per decision, grouped by call.

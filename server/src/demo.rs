@@ -106,6 +106,9 @@ impl Run<'_> {
             self.options.rate,
             sample.flags.len()
         );
+        if !self.options.json {
+            report::print_next(&self.installation.url(), &sample, api.token());
+        }
         let tally = Tally::default();
         let visible = Visible::new();
         let started = Instant::now();

@@ -361,6 +361,7 @@ impl Chunk {
 
     fn emit_contexts(&mut self, out: &mut Emitted) {
         let ChunkId { epoch, partition, chunk } = self.id;
+        let sdks: Vec<String> = self.clients.iter().map(Client::to_json).collect();
         for slot in self.contexts.take_dirty() {
             let (key, context) = self.contexts.get(slot);
             let Environment { organization, project, environment } = self.named(key.environment);
@@ -378,7 +379,7 @@ impl Chunk {
                 evaluations: context.evaluations,
                 first_seen_us: context.first_seen_us,
                 last_seen_us: context.last_seen_us,
-                profile: context.profile.render(&self.clients),
+                profile: context.profile.render(&sdks[context.profile.client() as usize]),
             });
         }
     }

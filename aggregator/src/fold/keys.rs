@@ -3,6 +3,7 @@
 
 use flagmint_schemas::batch::{BatchHeader, Caller};
 use flagmint_schemas::ids::{EnvironmentId, FlagId, KeyId, OrganizationId, ProjectId, RuleId, VariationId};
+use serde_json::json;
 
 /// An environment with those it belongs to; all `NONE` for heartbeats and unreadable headers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -37,6 +38,12 @@ impl Client {
             platform: caller.platform.clone(),
             wrapper: caller.wrapper.clone(),
         }
+    }
+
+    /// As a profile shows it: a JSON object.
+    pub fn to_json(&self) -> String {
+        let Self { name, version, platform, wrapper } = self;
+        json!({ "name": name, "version": version, "platform": platform, "wrapper": wrapper }).to_string()
     }
 }
 

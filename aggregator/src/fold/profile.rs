@@ -1,7 +1,6 @@
 //! The profile of a context: what was last known of it, kept in parts and written as text when emitted.
 
 use indexmap::IndexSet;
-use serde_json::json;
 
 use super::hash::Seeded;
 use super::keys::Client;
@@ -53,18 +52,20 @@ impl Profile {
     #[cold]
     fn replace(&mut self, sighting: Sighting<'_>, clients: &IndexSet<Client, Seeded>) {
         let new = Self::new(sighting);
-        if new.seen_us > self.seen_us || new.render(clients) > self.render(clients) {
+        let text = |profile: &Self| profile.render(&clients[profile.client as usize].to_json());
+        if new.seen_us > self.seen_us || text(&new) > text(self) {
             *self = new;
         }
     }
 
-    /// 16 hexadecimal digits of the time seen, then the JSON object.
-    pub fn render(&self, clients: &IndexSet<Client, Seeded>) -> String {
-        let client = &clients[self.client as usize];
+    /// Number of the client library in the chunk.
+    pub const fn client(&self) -> u32 {
+        self.client
+    }
+
+    /// 16 hexadecimal digits of the time seen, then the JSON object; `sdk` is [`Client::to_json`] of the client library.
+    pub fn render(&self, sdk: &str) -> String {
         let attributes = if self.attributes_json.is_empty() { "{}" } else { &self.attributes_json };
-        let sdk = json!({
-            "name": client.name, "version": client.version, "platform": client.platform, "wrapper": client.wrapper,
-        });
         let (seen_us, omitted) = (self.seen_us, self.omitted);
         format!(r#"{seen_us:016x}{{"attributes":{attributes},"omitted":{omitted},"sdk":{sdk}}}"#)
     }
@@ -83,16 +84,17 @@ mod tests {
             wrapper: String::new(),
         };
         let clients: IndexSet<Client, Seeded> = [client("a"), client("b")].into_iter().collect();
+        let render = |profile: &Profile| profile.render(&clients[profile.client as usize].to_json());
         let see = |seen_us, attributes_json, client| Sighting { seen_us, attributes_json, omitted: 2, client };
         let mut profile = Profile::new(see(5, r#"{"n":1}"#, 0));
         let first = r#"0000000000000005{"attributes":{"n":1},"omitted":2,"sdk":{"name":"a","version":"1\"","platform":"","wrapper":""}}"#;
-        assert_eq!(profile.render(&clients), first);
+        assert_eq!(render(&profile), first);
         profile.update(see(4, r#"{"n":9}"#, 1), &clients);
         profile.update(see(5, r#"{"n":0}"#, 1), &clients);
-        assert_eq!(profile.render(&clients), first);
+        assert_eq!(render(&profile), first);
         profile.update(see(5, r#"{"n":2}"#, 0), &clients);
-        assert!(profile.render(&clients).contains(r#"{"n":2}"#));
+        assert!(render(&profile).contains(r#"{"n":2}"#));
         profile.update(see(6, "", 1), &clients);
-        assert!(profile.render(&clients).starts_with(r#"0000000000000006{"attributes":{},"#));
+        assert!(render(&profile).starts_with(r#"0000000000000006{"attributes":{},"#));
     }
 }

@@ -3,6 +3,7 @@
 pub mod merged;
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use flagmint_aggregator::fold::FoldLimits;
@@ -215,7 +216,7 @@ fn batch(random: &mut StdRng, now_us: i64) -> Batch {
     let mut batch = Batch {
         callers: (0..random.random_range(1..4)).map(|_| caller(random)).collect(),
         outcomes: (0..random.random_range(1..8)).map(|_| outcome(random)).collect(),
-        contexts: (0..random.random_range(0..6)).map(|_| context(random)).collect(),
+        contexts: (0..random.random_range(0..6)).map(|_| Arc::new(context(random))).collect(),
         calls: Vec::new(),
         decisions: Vec::new(),
     };

@@ -1,6 +1,6 @@
 //! The context of a REST request: from the body, or from Go's header (data-plane.md 3.1).
 
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, HeaderName};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::de::{Error, IgnoredAny, MapAccess, Visitor};
@@ -12,7 +12,7 @@ use crate::engine::Context;
 use crate::limits::CONTEXT_HEADER_BYTES_MAX;
 
 /// Standard base64 of the JSON context; its presence also asks for a flat reply.
-pub const CONTEXT: &str = "x-flagmint-context";
+pub const CONTEXT: HeaderName = HeaderName::from_static("x-flagmint-context");
 
 /// The context that a request carries: the body's, else the header's, else none.
 ///
@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     fn check(header: Option<&str>, body: &str, expected: Result<&str, &str>) {
-        let headers = header.map(|text| (CONTEXT.parse().unwrap(), text.parse().unwrap())).into_iter().collect();
+        let headers = header.map(|text| (CONTEXT, text.parse().unwrap())).into_iter().collect();
         let found = context_of(&headers, body.as_bytes());
         match (&found, expected) {
             (Ok(context), Ok(json)) => assert_eq!(serde_json::to_string(context.members()).unwrap(), json, "{body}"),

@@ -1,8 +1,6 @@
 //! CORS for the data plane: any origin, no credentials, on errors too (data-plane.md section 12).
 
-use axum::extract::Request;
-use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
-use axum::middleware::Next;
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 const PREFLIGHT: [(HeaderName, HeaderValue); 3] = [
@@ -20,13 +18,13 @@ const PREFLIGHT: [(HeaderName, HeaderValue); 3] = [
 const EXPOSED: HeaderValue =
     HeaderValue::from_static("X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, Retry-After, ETag");
 
-/// Answers preflights and marks every reply as readable from any origin.
-pub async fn cors(request: Request, next: Next) -> Response {
-    let mut response = if request.method() == Method::OPTIONS {
-        (StatusCode::NO_CONTENT, PREFLIGHT).into_response()
-    } else {
-        next.run(request).await
-    };
+/// The answer to a preflight.
+pub async fn preflight() -> Response {
+    (StatusCode::NO_CONTENT, PREFLIGHT).into_response()
+}
+
+/// Marks a reply as readable from any origin.
+pub fn allow(mut response: Response) -> Response {
     let headers = response.headers_mut();
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
     headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use axum::body::{Body, Bytes, to_bytes};
-use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, header};
+use axum::body::{Bytes, to_bytes};
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
-use flagmint_ingest::CallFacts;
-use flagmint_schemas::batch::{Caller, DecisionRow};
+use flagmint_ingest::{CallFacts, CallerName};
+use flagmint_schemas::batch::DecisionRow;
 use flagmint_schemas::decision::{Transport, Trigger};
 use http_body_util::LengthLimitError;
 use subtle::ConstantTimeEq;
@@ -19,14 +19,18 @@ use super::context::{CONTEXT, context_of};
 use super::error::DataPlaneError;
 use super::identity::{Identity, cut};
 use super::rate::RateVerdict;
+use crate::contexts::Seen;
 use crate::directory::Key;
 use crate::engine::{Context, Decision, Scratch};
 use crate::limits::BODY_BYTES_MAX;
 use crate::snapshot::Snapshot;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
-const API_KEY: &str = "x-api-key";
-const BYPASS: &str = "x-bypass-rate-limit";
+const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+const BYPASS: HeaderName = HeaderName::from_static("x-bypass-rate-limit");
+const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
+const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
+const RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
 
 /// Ids of calls: a random half per process, then a count.
 pub struct CallIds {
@@ -69,8 +73,10 @@ impl Received {
         (status = 400, description = "parse_error, invalid_context"), (status = 401, description = "invalid_api_key"),
         (status = 403, description = "subscription_inactive"), (status = 413, description = "payload_too_large"),
         (status = 429, description = "RATE_LIMITED, with Retry-After"), (status = 500, description = "internal_error")))]
-pub async fn evaluate(State(plane): State<DataPlane>, headers: HeaderMap, body: Body) -> Response {
+pub async fn evaluate(State(plane): State<DataPlane>, request: Request) -> Response {
     let received = Received::now();
+    let (parts, body) = request.into_parts();
+    let headers = parts.headers;
     let key = match authenticate(&plane, &headers, &received) {
         Ok(key) => key,
         Err(error) => return error.into_response(),
@@ -104,9 +110,9 @@ fn admit(plane: &DataPlane, headers: &HeaderMap, key: &Key, received: &Received)
 }
 
 fn rate_headers(headers: &mut HeaderMap, verdict: &RateVerdict) {
-    headers.insert("x-ratelimit-limit", HeaderValue::from(verdict.limit));
-    headers.insert("x-ratelimit-remaining", HeaderValue::from(verdict.remaining));
-    headers.insert("x-ratelimit-reset", HeaderValue::from(verdict.reset_s));
+    headers.insert(LIMIT, HeaderValue::from(verdict.limit));
+    headers.insert(REMAINING, HeaderValue::from(verdict.remaining));
+    headers.insert(RESET, HeaderValue::from(verdict.reset_s));
 }
 
 /// A body that ended early is undecodable; one that is too long is refused as such.
@@ -137,8 +143,8 @@ impl Call<'_> {
         }
         // From here on the call holds the watermark back; before, a slow body could have held it for long.
         let in_flight = self.plane.directory().begin();
-        match body.and_then(|body| context_of(self.headers, &body)) {
-            Ok(context) => self.decide(snapshot, &context, in_flight.received_us()).into_response(),
+        match body.and_then(|body| self.seen(snapshot, &body)) {
+            Ok(seen) => self.decide(snapshot, &seen, in_flight.received_us()).into_response(),
             Err(error) => {
                 let event_time_us = in_flight.received_us();
                 let outcome = CallFacts { error_code: error.recorded_as(), event_time_us, ..CallFacts::default() };
@@ -148,15 +154,27 @@ impl Call<'_> {
         }
     }
 
+    /// The context asked for. One in a header is read each time: only Go sends it so, and rarely.
+    fn seen(&self, snapshot: &Snapshot, body: &Bytes) -> Result<Arc<Seen>, DataPlaneError> {
+        let read = || {
+            let context = context_of(self.headers, body)?;
+            let observed = snapshot.recorder.as_ref().map(|recorder| Arc::new(recorder.observe(context.members())));
+            Ok(Seen { context, observed })
+        };
+        let is_in_body = !self.headers.contains_key(CONTEXT);
+        if is_in_body { snapshot.contexts.get_or_read(body, read) } else { read().map(Arc::new) }
+    }
+
     /// Decides every flag; the reply's body.
-    fn decide(&self, snapshot: &Snapshot, context: &Context, now_us: i64) -> impl IntoResponse + use<> {
+    fn decide(&self, snapshot: &Snapshot, seen: &Seen, now_us: i64) -> impl IntoResponse + use<> {
+        let context = &seen.context;
         SCRATCH.with_borrow_mut(|scratch| {
             let started = Instant::now();
             let decisions = snapshot.compiled.decide_all(context, now_us, scratch);
             let evaluation_ns = saturate(started.elapsed().as_nanos());
             let body = self.body(snapshot, context, decisions);
             let outcome = CallFacts { evaluation_ns, api_calls: 1, event_time_us: now_us, ..CallFacts::default() };
-            let latency_us = self.record(snapshot, outcome, Some(context), decisions);
+            let latency_us = self.record(snapshot, outcome, Some(seen), decisions);
             self.plane.observe(latency_us, evaluation_ns, decisions.len());
             ([(header::CONTENT_TYPE, JSON)], body)
         })
@@ -176,36 +194,30 @@ impl Call<'_> {
         out
     }
 
-    fn caller(&self, context: Option<&Context>) -> Caller {
-        let identity = Identity::of(self.headers);
-        Caller {
+    fn caller<'a>(&'a self, context: Option<&'a Context>) -> CallerName<'a> {
+        let Identity { sdk_name, sdk_version, platform, wrapper } = Identity::of(self.headers);
+        CallerName {
             key: self.key.facts.id,
             transport: Transport::Rest,
             trigger: Trigger::Evaluate,
             source: cut(context.and_then(Context::source).unwrap_or_default()),
-            sdk_name: identity.sdk_name,
-            sdk_version: identity.sdk_version,
-            platform: identity.platform,
-            wrapper: identity.wrapper,
+            sdk_name,
+            sdk_version,
+            platform,
+            wrapper,
         }
     }
 
     /// Records the call with its decisions; returns its latency up to here, microseconds.
-    fn record(
-        &self,
-        snapshot: &Snapshot,
-        outcome: CallFacts,
-        context: Option<&Context>,
-        decisions: &[Decision],
-    ) -> u32 {
+    fn record(&self, snapshot: &Snapshot, outcome: CallFacts, seen: Option<&Seen>, decisions: &[Decision]) -> u32 {
         let latency_us = saturate(self.received.at.elapsed().as_micros());
         let Some(recorder) = &snapshot.recorder else { return latency_us };
         let facts = CallFacts {
             call_id: self.plane.inner.calls.next(),
             latency_us,
             config_version: snapshot.version,
-            caller: recorder.caller(&self.caller(context)),
-            context: context.map(|context| recorder.observe(context.members())),
+            caller: recorder.caller(self.caller(seen.map(|seen| &seen.context))),
+            context: seen.and_then(|seen| seen.observed.clone()),
             ..outcome
         };
         let row = |decision: &Decision| DecisionRow {

@@ -1,42 +1,49 @@
 //! Who a client says it is: library, version, platform and wrapper, from the headers it sends.
 
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, HeaderName, header};
 
 use crate::limits::IDENTITY_CHARS_MAX;
 
+const SDK_VERSION: HeaderName = HeaderName::from_static("x-flagmint-sdk-version");
+const PLATFORM: HeaderName = HeaderName::from_static("x-flagmint-platform");
+const WRAPPER: HeaderName = HeaderName::from_static("x-flagmint-wrapper-name");
+
 /// Names as sent, cut to [`IDENTITY_CHARS_MAX`]; empty when not said.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Identity {
+#[derive(Clone, Copy, Debug)]
+pub struct Identity<'a> {
     /// `X-Flagmint-Wrapper-Name`'s library or the product of the user agent.
-    pub sdk_name: String,
+    pub sdk_name: &'a str,
     /// `X-Flagmint-Sdk-Version` or the version of the user agent.
-    pub sdk_version: String,
+    pub sdk_version: &'a str,
     /// `X-Flagmint-Platform`.
-    pub platform: String,
+    pub platform: &'a str,
     /// `X-Flagmint-Wrapper-Name`.
-    pub wrapper: String,
+    pub wrapper: &'a str,
 }
 
-impl Identity {
+impl<'a> Identity<'a> {
     /// Reads the identity headers; the first product of the user agent (`name/version`) stands in for what they leave out.
     #[must_use]
-    pub fn of(headers: &HeaderMap) -> Self {
-        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map_or("", str::trim);
-        let product = text("user-agent").split([' ', ';', '(']).next().unwrap_or_default();
+    pub fn of(headers: &'a HeaderMap) -> Self {
+        let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).map_or("", str::trim);
+        let product = text(header::USER_AGENT).split([' ', ';', '(']).next().unwrap_or_default();
         let (name, version) = product.split_once('/').unwrap_or((product, ""));
-        let stated = text("x-flagmint-sdk-version");
+        let stated = text(SDK_VERSION);
         Self {
             sdk_name: cut(name),
             sdk_version: cut(if stated.is_empty() { version } else { stated }),
-            platform: cut(text("x-flagmint-platform")),
-            wrapper: cut(text("x-flagmint-wrapper-name")),
+            platform: cut(text(PLATFORM)),
+            wrapper: cut(text(WRAPPER)),
         }
     }
 }
 
 /// The first [`IDENTITY_CHARS_MAX`] characters.
-pub fn cut(text: &str) -> String {
-    text.chars().take(IDENTITY_CHARS_MAX).collect()
+pub fn cut(text: &str) -> &str {
+    match text.char_indices().nth(IDENTITY_CHARS_MAX) {
+        Some((end, _)) if text.len() > IDENTITY_CHARS_MAX => &text[..end],
+        _ => text,
+    }
 }
 
 #[cfg(test)]
@@ -44,10 +51,11 @@ mod tests {
     use super::*;
 
     fn check(headers: &[(&'static str, &str)], expected: [&str; 4]) {
-        let headers = headers.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
+        let headers: HeaderMap =
+            headers.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
         let identity = Identity::of(&headers);
-        let found = [&identity.sdk_name, &identity.sdk_version, &identity.platform, &identity.wrapper];
-        assert_eq!(found.map(String::as_str), expected);
+        let found = [identity.sdk_name, identity.sdk_version, identity.platform, identity.wrapper];
+        assert_eq!(found, expected);
     }
 
     #[test]

@@ -10,7 +10,7 @@ fn redactor() -> ContextRedactor {
 
 fn observe(redactor: &ContextRedactor, context: Value) -> ObservedContext {
     let Value::Object(members) = context else { panic!("a context is an object") };
-    (*redactor.observe(&members)).clone()
+    redactor.observe(&members)
 }
 
 fn attributes(observed: &ObservedContext) -> Value {
@@ -100,19 +100,6 @@ fn raw_logging_is_raw_but_bounded() {
     assert_eq!(observed.key, "u1");
     assert_eq!(attributes(&observed), json!({"email": "a@example.com", "blob": "string"}));
     assert_ne!(observed.user_hash, 0);
-}
-
-#[test]
-fn equal_contexts_share_one_observation() {
-    let redactor = redactor();
-    let of = |context: Value| redactor.observe(context.as_object().unwrap());
-    let first = of(json!({"kind": "user", "key": "u1", "a": 1}));
-    assert!(Arc::ptr_eq(&first, &of(json!({"kind": "user", "key": "u1", "a": 1}))));
-    for other in
-        [json!({"kind": "user", "key": "u1", "a": -1}), json!({"kind": "user", "key": "u1", "a": "1"}), json!({})]
-    {
-        assert!(!Arc::ptr_eq(&first, &of(other)));
-    }
 }
 
 /// Wherever a planted key or address stands, it is not in what is logged.

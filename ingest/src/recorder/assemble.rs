@@ -1,10 +1,11 @@
 //! From buffers to batches: dense dictionaries of what the rows refer to, in batches of bounded size.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use flagmint_schemas::batch::{Batch, Call, Caller, Codec, DecisionRow, ObservedContext, Outcome};
 use flagmint_schemas::limits::{BATCH_DECISIONS_MAX, PROTOBUF_DECISIONS_BELOW};
+
+use hashbrown::HashMap;
 
 use super::environment::Buffer;
 use crate::limits::BATCH_TEXT_BYTES;
@@ -84,7 +85,7 @@ impl<'a> Assembler<'a> {
         let (contexts, text_bytes) = (&mut self.batch.contexts, &mut self.text_bytes);
         *self.context_rows.entry(Arc::as_ptr(context)).or_insert_with(|| {
             *text_bytes += context.key.len() + context.attributes_json.len();
-            contexts.push(ObservedContext::clone(context));
+            contexts.push(Arc::clone(context));
             contexts.len() as u32 - 1
         })
     }

@@ -1,12 +1,13 @@
 //! Recording for one environment under one configuration version: the part of the recorder that requests touch.
 
-use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use flagmint_schemas::batch::{Call, Caller, DecisionRow, ObservedContext, Outcome};
 use flagmint_schemas::decision::{ErrorCode, Transport, Trigger};
 use flagmint_schemas::ids::{EnvironmentId, KeyId, OrganizationId, ProjectId};
 use flagmint_schemas::limits::BATCH_DECISIONS_MAX;
+use indexmap::{Equivalent, IndexSet};
 use serde_json::{Map, Value};
 
 use super::{ContextRedactor, Shared, current_shard};
@@ -127,22 +128,51 @@ struct Shard {
     spare: Mutex<Buffer>,
 }
 
-/// The callers of one recorder.
-#[derive(Debug)]
-struct Callers {
-    ids: HashMap<Caller, u32>,
-    list: Vec<Caller>,
+/// A caller as a request states it, so that looking it up allocates nothing; the fields are those of [`Caller`].
+#[derive(Clone, Copy, Debug, Hash)]
+#[expect(missing_docs, reason = "they are those of Caller")]
+pub struct CallerName<'a> {
+    // In the order of `Caller`'s fields: the two must hash alike.
+    pub key: KeyId,
+    pub transport: Transport,
+    pub trigger: Trigger,
+    pub source: &'a str,
+    pub sdk_name: &'a str,
+    pub sdk_version: &'a str,
+    pub platform: &'a str,
+    pub wrapper: &'a str,
 }
 
-impl Callers {
-    fn intern(&mut self, caller: Caller) -> u32 {
-        if let Some(&id) = self.ids.get(&caller) {
-            return id;
+impl<'a> CallerName<'a> {
+    /// A caller that says nothing about itself.
+    #[must_use]
+    pub const fn silent(key: KeyId, transport: Transport, trigger: Trigger) -> Self {
+        Self { key, transport, trigger, source: "", sdk_name: "", sdk_version: "", platform: "", wrapper: "" }
+    }
+
+    fn texts(&self) -> [&'a str; 5] {
+        [self.source, self.sdk_name, self.sdk_version, self.platform, self.wrapper]
+    }
+
+    fn to_caller(self) -> Caller {
+        Caller {
+            key: self.key,
+            transport: self.transport,
+            trigger: self.trigger,
+            source: self.source.to_owned(),
+            sdk_name: self.sdk_name.to_owned(),
+            sdk_version: self.sdk_version.to_owned(),
+            platform: self.platform.to_owned(),
+            wrapper: self.wrapper.to_owned(),
         }
-        let id = self.list.len() as u32;
-        self.list.push(caller.clone());
-        self.ids.insert(caller, id);
-        id
+    }
+}
+
+impl Equivalent<Caller> for CallerName<'_> {
+    fn equivalent(&self, caller: &Caller) -> bool {
+        let texts = [&caller.source, &caller.sdk_name, &caller.sdk_version, &caller.platform, &caller.wrapper];
+        (self.key, self.transport, self.trigger) == (caller.key, caller.transport, caller.trigger)
+            && self.texts() == texts.map(String::as_str)
     }
 }
 
@@ -152,7 +182,10 @@ pub(super) struct EnvironmentState {
     pub(super) identity: EnvironmentIdentity,
     pub(super) partition: u32,
     pub(super) outcomes: Arc<[Outcome]>,
-    callers: RwLock<Callers>,
+    /// The callers interned so far; the index is the id.
+    callers: RwLock<IndexSet<Caller>>,
+    /// The caller looked up last, which the next is likely to be.
+    last_caller: AtomicU32,
     shards: Box<[Shard]>,
     redactor: ContextRedactor,
 }
@@ -165,19 +198,18 @@ impl EnvironmentState {
         redactor: ContextRedactor,
         shards: usize,
     ) -> Self {
-        let unknown = blank(&Caller {
-            key: KeyId::NONE,
-            transport: Transport::Rest,
-            trigger: Trigger::Evaluate,
-            source: String::new(),
-            sdk_name: String::new(),
-            sdk_version: String::new(),
-            platform: String::new(),
-            wrapper: String::new(),
-        });
-        let callers = Callers { ids: HashMap::from([(unknown.clone(), 0)]), list: vec![unknown] };
+        let unknown = CallerName::silent(KeyId::NONE, Transport::Rest, Trigger::Evaluate);
+        let callers = IndexSet::from([unknown.to_caller()]);
         let shards = (0..shards).map(|_| Shard::default()).collect();
-        Self { identity, partition, outcomes, callers: RwLock::new(callers), shards, redactor }
+        Self {
+            identity,
+            partition,
+            outcomes,
+            callers: RwLock::new(callers),
+            last_caller: AtomicU32::new(0),
+            shards,
+            redactor,
+        }
     }
 
     /// The shard's buffer, locked for a few nanoseconds.
@@ -208,7 +240,7 @@ impl EnvironmentState {
 
     /// All callers interned so far; the index is the id.
     pub(super) fn callers(&self) -> Vec<Caller> {
-        self.callers.read().unwrap_or_else(PoisonError::into_inner).list.clone()
+        self.callers.read().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 }
 
@@ -226,20 +258,29 @@ impl EnvironmentRecorder {
 
     /// Interns a caller; allocates only for one not seen before.
     #[must_use]
-    pub fn caller(&self, caller: &Caller) -> CallerId {
+    pub fn caller(&self, name: CallerName<'_>) -> CallerId {
         let callers = self.state.callers.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(&id) = callers.ids.get(caller) {
-            return CallerId(id);
+        let last = self.state.last_caller.load(Ordering::Relaxed);
+        if callers.get_index(last as usize).is_some_and(|caller| name.equivalent(caller)) {
+            return CallerId(last);
         }
-        let is_full = callers.list.len() >= limits::CALLERS_MAX;
+        if let Some(id) = callers.get_index_of(&name) {
+            self.state.last_caller.store(id as u32, Ordering::Relaxed);
+            return CallerId(id as u32);
+        }
+        let is_full = callers.len() >= limits::CALLERS_MAX;
         drop(callers);
-        let kept = if is_full || has_long_text(caller) { blank(caller) } else { caller.clone() };
-        CallerId(self.state.callers.write().unwrap_or_else(PoisonError::into_inner).intern(kept))
+        let is_long = |text: &str| text.chars().count() > limits::CALLER_TEXT_CHARACTERS;
+        let is_silenced = is_full || name.texts().into_iter().any(is_long);
+        let kept = if is_silenced { CallerName::silent(name.key, name.transport, name.trigger) } else { name };
+        let mut callers = self.state.callers.write().unwrap_or_else(PoisonError::into_inner);
+        CallerId(callers.insert_full(kept.to_caller()).0 as u32)
     }
 
-    /// What may be logged of a context, for [`CallFacts::context`].
+    /// What may be logged of a context, for [`CallFacts::context`]. Costs some microseconds: keep it for the next call with
+    /// that context.
     #[must_use]
-    pub fn observe(&self, context: &Map<String, Value>) -> Arc<ObservedContext> {
+    pub fn observe(&self, context: &Map<String, Value>) -> ObservedContext {
         self.state.redactor.observe(context)
     }
 
@@ -272,25 +313,5 @@ impl EnvironmentRecorder {
             self.shared.wake_flusher();
         }
         true
-    }
-}
-
-fn has_long_text(caller: &Caller) -> bool {
-    [&caller.source, &caller.sdk_name, &caller.sdk_version, &caller.platform, &caller.wrapper]
-        .into_iter()
-        .any(|text| text.chars().count() > limits::CALLER_TEXT_CHARACTERS)
-}
-
-/// The caller without what the client chose freely.
-fn blank(caller: &Caller) -> Caller {
-    Caller {
-        key: caller.key,
-        transport: caller.transport,
-        trigger: caller.trigger,
-        source: String::new(),
-        sdk_name: String::new(),
-        sdk_version: String::new(),
-        platform: String::new(),
-        wrapper: String::new(),
     }
 }

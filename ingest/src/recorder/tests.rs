@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use flagmint_log::{Append, LocalLog, LogError, Options, Record};
-use flagmint_schemas::batch::{Batch, Caller, DecisionRow};
+use flagmint_schemas::batch::{Batch, DecisionRow};
 use flagmint_schemas::decision::{Reason, Transport, Trigger};
 use flagmint_schemas::ids::{FlagId, KeyId, OrganizationId, ProjectId, RuleId, VariationId};
 use flagmint_schemas::limits::{BATCH_DECISIONS_MAX, FLUSH_INTERVAL_US};
@@ -109,17 +109,8 @@ fn environment(recorder: &Recorder, number: u128) -> EnvironmentRecorder {
     recorder.environment(identity(number), outcomes(20), ContextRedactor::new([3; 32], false))
 }
 
-fn caller(source: &str) -> Caller {
-    Caller {
-        key: KeyId(Uuid::from_u128(9)),
-        transport: Transport::Rest,
-        trigger: Trigger::Evaluate,
-        source: source.into(),
-        sdk_name: String::new(),
-        sdk_version: String::new(),
-        platform: String::new(),
-        wrapper: String::new(),
-    }
+fn caller(source: &str) -> CallerName<'_> {
+    CallerName { source, ..CallerName::silent(KeyId(Uuid::from_u128(9)), Transport::Rest, Trigger::Evaluate) }
 }
 
 fn facts(event_time_us: i64) -> CallFacts {
@@ -197,9 +188,9 @@ async fn every_decision_of_many_threads_is_appended_once() {
                 for number in 0..CALLS {
                     let call = recorder.begin();
                     let environment = &environments[(number % 3) as usize];
-                    let caller = environment.caller(&caller(["SDK", "API"][(number % 2) as usize]));
+                    let caller = environment.caller(caller(["SDK", "API"][(number % 2) as usize]));
                     let context = json!({"kind": "user", "key": format!("u{}", number % 50)});
-                    let context = Some(environment.observe(context.as_object().unwrap()));
+                    let context = Some(Arc::new(environment.observe(context.as_object().unwrap())));
                     let facts =
                         CallFacts { call_id: thread * CALLS + number, caller, context, ..facts(call.received_us()) };
                     let rows = (0..number % 7).map(|row| (row as u32, (row * 10) as u8)).collect::<Vec<_>>();
@@ -399,7 +390,7 @@ async fn planted_secrets_are_not_in_the_log() {
     for _ in 0..200 {
         let call = recorder.begin();
         let context = json!({"kind": "multi", "user": {"key": secrets[0], "email": secrets[1]}, "organization": {"key": secrets[2]}});
-        let context = Some(environment.observe(context.as_object().unwrap()));
+        let context = Some(Arc::new(environment.observe(context.as_object().unwrap())));
         assert!(environment.record(&CallFacts { context, ..facts(call.received_us()) }, &[(0, 1)]));
     }
     recorder.drain().await.unwrap();
@@ -435,7 +426,7 @@ async fn nonsense_is_bounded_and_counted() {
     let recorder = Recorder::start(Arc::clone(&log), settings(directory.path())).unwrap();
     let environment = environment(&recorder, 0);
     let ids: std::collections::HashSet<u32> =
-        (0..5_000).map(|number| environment.caller(&caller(&format!("s{number}"))).number()).collect();
+        (0..5_000).map(|number| environment.caller(caller(&format!("s{number}"))).number()).collect();
     assert!(ids.len() <= limits::CALLERS_MAX);
     assert!(environment.record(&facts(wall_clock_us()), &[(20, 0), (0, 0)]));
     recorder.drain().await.unwrap();

@@ -101,7 +101,7 @@ impl Segment {
     /// Records from offset `from` on and below `end`, at most `max_bytes` but at least one. `from` is in this segment.
     pub fn read(&self, source: Source, from: u64, end: u64, max_bytes: usize) -> Result<Vec<Record>, LogError> {
         let start = self.locate(from)?;
-        let mut block = self.block(start.position, max_bytes.max(HEAD_BYTES))?;
+        let mut block = self.block(start.position, self.written_bytes(start, end, max_bytes).max(HEAD_BYTES))?;
         if let Some(head) = Head::parse(&block)
             && head.frame_bytes() > block.len()
         {
@@ -114,6 +114,14 @@ impl Segment {
         }
         index.hint = place;
         Ok(records)
+    }
+
+    /// Bytes of the frames from `start` to `end`, at most `max_bytes`: the file is longer, as its space is taken in advance.
+    fn written_bytes(&self, start: Place, end: u64, max_bytes: usize) -> usize {
+        let frontier = self.index().frontier;
+        let is_known = frontier.offset >= end;
+        let left = frontier.position.saturating_sub(start.position);
+        if is_known { max_bytes.min(usize::try_from(left).unwrap_or(usize::MAX)) } else { max_bytes }
     }
 
     fn decode(&self, source: Source, start: Place, end: u64, block: &Bytes) -> Result<(Vec<Record>, Place), LogError> {

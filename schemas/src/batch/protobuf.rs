@@ -3,6 +3,8 @@
 //! `schemas/proto/batch.proto` describes the same messages for readers in other languages; a test keeps them equal.
 //! Ids are two fixed64 (high and low half), codes and indexes are plain numbers, fields at their default are left out.
 
+use std::sync::Arc;
+
 use prost::Message;
 use prost::bytes::Buf;
 use prost::encoding::{DecodeContext, decode_key, skip_field};
@@ -141,7 +143,7 @@ pub(super) fn encode(batch: &Batch) -> Vec<u8> {
     BatchMessage {
         callers: batch.callers.iter().map(CallerMessage::from).collect(),
         outcomes: batch.outcomes.iter().map(OutcomeMessage::from).collect(),
-        contexts: batch.contexts.iter().map(ContextMessage::from).collect(),
+        contexts: batch.contexts.iter().map(|context| ContextMessage::from(&**context)).collect(),
         calls: batch.calls.iter().map(CallMessage::from).collect(),
         decisions: batch.decisions.iter().map(DecisionMessage::from).collect(),
     }
@@ -154,7 +156,7 @@ pub(super) fn decode(payload: &[u8]) -> Result<Batch, CodecError> {
     Ok(Batch {
         callers: message.callers.into_iter().map(Caller::try_from).collect::<Result<_, _>>()?,
         outcomes: message.outcomes.into_iter().map(Outcome::try_from).collect::<Result<_, _>>()?,
-        contexts: message.contexts.into_iter().map(ObservedContext::from).collect(),
+        contexts: message.contexts.into_iter().map(|context| Arc::new(ObservedContext::from(context))).collect(),
         calls: message.calls.into_iter().map(Call::try_from).collect::<Result<_, _>>()?,
         decisions: message.decisions.into_iter().map(DecisionRow::try_from).collect::<Result<_, _>>()?,
     })

@@ -14,7 +14,7 @@ use super::{Call, Caller, CodecError, DecisionRow, ObservedContext, Outcome};
 
 /// Declares a table: its columns in order, each with its type and how it is taken from a row.
 macro_rules! table {
-    ($(#[$doc:meta])* $name:ident($table:literal) of $row:ident as $it:ident {
+    ($(#[$doc:meta])* $name:ident($table:literal) of $row:ty as $it:ident {
         $($(#[$column_doc:meta])* $column:ident: $array:ty = $value:expr,)+
     }) => {
         $(#[$doc])*
@@ -124,7 +124,7 @@ table! {
 
 table! {
     /// Dictionary of contexts, see [`ObservedContext`].
-    ContextColumns("contexts") of ObservedContext as row {
+    ContextColumns("contexts") of Arc<ObservedContext> as row {
         /// `user`, `organization`, `multi`, or empty.
         kind: StringArray = row.kind.as_str(),
         /// Pseudonyms of the keys.

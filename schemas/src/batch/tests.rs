@@ -1,5 +1,7 @@
 //! Codecs: round trips, golden bytes, and damage.
 
+use std::sync::Arc;
+
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -101,6 +103,7 @@ fn call() -> impl Strategy<Value = (Call, Vec<DecisionRow>)> {
 fn batch() -> impl Strategy<Value = Batch> {
     (vec(caller(), 1..4), vec(outcome(), 1..5), vec(context(), 1..5), vec(call(), 0..12)).prop_map(
         |(callers, outcomes, contexts, rows)| {
+            let contexts = contexts.into_iter().map(Arc::new).collect();
             let mut batch = Batch { callers, outcomes, contexts, ..Batch::default() };
             for (mut call, decisions) in rows {
                 call.caller %= batch.callers.len() as u32;
@@ -256,7 +259,7 @@ fn golden() -> Batch {
     Batch {
         callers: vec![caller],
         outcomes: vec![served, failed],
-        contexts: vec![context],
+        contexts: vec![Arc::new(context)],
         calls: golden_calls(id(7).as_u128()),
         decisions: vec![
             DecisionRow { outcome: 0, bucket: 99, count: 1 },

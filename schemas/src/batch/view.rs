@@ -1,6 +1,8 @@
 //! A decoded batch as columns: what the fold reads. The dictionary of callers, which is small and looked at field by
 //! field, is rows; the rest are slices of the payload.
 
+use std::sync::Arc;
+
 use uuid::Uuid;
 
 use super::table::{CallColumns, CallerColumns, ContextColumns, DecisionColumns, OutcomeColumns};
@@ -118,7 +120,7 @@ impl BatchView {
         Batch {
             callers: self.callers.clone(),
             outcomes: (0..self.outcomes.len()).map(|row| self.outcome(row)).collect(),
-            contexts: (0..self.contexts.len()).map(|row| self.context(row)).collect(),
+            contexts: (0..self.contexts.len()).map(|row| Arc::new(self.context(row))).collect(),
             calls: (0..self.calls.len()).map(|row| self.call(row)).collect(),
             decisions: decisions.map(|((&outcome, &bucket), &count)| DecisionRow { outcome, bucket, count }).collect(),
         }

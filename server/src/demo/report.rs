@@ -130,14 +130,11 @@ pub fn print_page(report: &Value) {
     );
     let visible = &report["visible_ms"];
     row("reply to analytics", format!("p50 {} ms, p99 {} ms", visible["p50"], visible["p99"]));
-    print_next(report);
 }
 
 /// Commands to try next.
-pub fn print_next(report: &Value) {
-    let text = |member: &str| report[member].as_str().unwrap_or_default();
-    let (url, key, token, project) =
-        (text("data_plane_url"), text("sdk_key"), text("access_token"), text("project_id"));
+pub fn print_next(url: &str, sample: &Sample, token: &str) {
+    let (key, project) = (&sample.live.sdk_key, &sample.project_id);
     println!("\nTry next:\n");
     println!(
         "  curl -s {url}/evaluator/evaluate -H 'x-api-key: {key}' -d '{{\"context\":{{\"kind\":\"user\",\"key\":\"you\",\"country\":\"IE\"}}}}'\n"

@@ -18,7 +18,6 @@ pub struct FirstUser {
     /// Password.
     pub password: String,
     organization: &'static str,
-    unlimited: bool,
     told: bool,
 }
 
@@ -34,7 +33,6 @@ impl FirstUser {
             told: given.is_none(),
             password: given.unwrap_or_else(made_up),
             organization: "My organization",
-            unlimited: true,
         })
     }
 
@@ -56,7 +54,7 @@ impl FirstUser {
             Err(error) => return Err(refuse(error)),
         };
         let email = "demo@flagmint.example".to_owned();
-        Ok(Self { email, password, organization: "Sample organization", unlimited: true, told: false })
+        Ok(Self { email, password, organization: "Sample organization", told: false })
     }
 
     /// Makes the user if there is none.
@@ -64,8 +62,7 @@ impl FirstUser {
     /// # Errors
     /// If Postgres or the control plane refuses.
     pub async fn create(&self, pool: &Pool) -> Result<(), Failure> {
-        let plan = if self.unlimited { PlanChoice::Unlimited } else { PlanChoice::Named("Free".into()) };
-        let made = bootstrap_admin(pool, &self.email, &self.password, self.organization, plan)
+        let made = bootstrap_admin(pool, &self.email, &self.password, self.organization, PlanChoice::Unlimited)
             .await
             .map_err(|error| Failure::Usage(error.to_string()))?;
         if made.is_some() && self.told {

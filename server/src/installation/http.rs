@@ -9,6 +9,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::{Value, json};
+use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::timeout::TimeoutLayer;
 
@@ -39,13 +40,14 @@ pub fn own_routes(own: Own) -> Router {
 
 /// Adds what all routes share: an answer for unknown paths, a time limit, and no panic that ends a connection.
 pub fn finish(router: Router) -> Router {
-    router
-        .fallback(unknown_path)
-        .method_not_allowed_fallback(wrong_method)
-        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, REQUEST_MAX))
-        .layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| {
-            error(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "something unforeseen happened")
-        }))
+    router.fallback(unknown_path).method_not_allowed_fallback(wrong_method).layer(
+        // One stack, since a router boxes the future of each layer that it is given.
+        ServiceBuilder::new()
+            .layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| {
+                error(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "something unforeseen happened")
+            }))
+            .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, REQUEST_MAX)),
+    )
 }
 
 async fn ready(State(own): State<Own>) -> Response {

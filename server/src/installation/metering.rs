@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use flagmint_control_plane::MeteredWrite;
-use flagmint_ingest::{CallFacts, ContextRedactor, EnvironmentIdentity, Recorder};
-use flagmint_schemas::batch::Caller;
+use flagmint_ingest::{CallFacts, CallerName, ContextRedactor, EnvironmentIdentity, Recorder};
 use flagmint_schemas::decision::{Transport, Trigger};
 use flagmint_schemas::ids::{EnvironmentId, KeyId, OrganizationId, ProjectId};
 use tokio::sync::mpsc::Receiver;
@@ -21,16 +20,7 @@ pub async fn record(mut writes: Receiver<MeteredWrite>, recorder: Recorder) {
         };
         // No context is ever recorded with it, so any pseudonym key will do.
         let environment = recorder.environment(identity, Arc::from([]), ContextRedactor::new([0; 32], false));
-        let caller = environment.caller(&Caller {
-            key: KeyId::NONE,
-            transport: Transport::Management,
-            trigger: Trigger::Evaluate,
-            source: String::new(),
-            sdk_name: String::new(),
-            sdk_version: String::new(),
-            platform: String::new(),
-            wrapper: String::new(),
-        });
+        let caller = environment.caller(CallerName::silent(KeyId::NONE, Transport::Management, Trigger::Evaluate));
         let facts = CallFacts {
             call_id: uuid::Uuid::now_v7().as_u128(),
             event_time_us: write.at.timestamp_micros(),

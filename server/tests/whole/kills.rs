@@ -3,10 +3,10 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::load::Load;
 use crate::support::{Person, Server, Shop, flagmint};
 use flagmint_log::{DecisionLog as _, LocalLog, Options};
 use flagmint_schemas::batch::{Batch, BatchHeader};
@@ -14,17 +14,8 @@ use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use serde_json::Value;
 
-const CONNECTIONS: usize = 8;
-
 /// The recorder's window, and an fdatasync of a busy disk.
 const WINDOW: Duration = Duration::from_millis(100);
-
-/// Replies by when they came, and how many requests never got one.
-#[derive(Default)]
-struct Answered {
-    at: Vec<Instant>,
-    unanswered: u64,
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_hundred_kills_under_load() {
@@ -107,43 +98,4 @@ async fn decisions_in_log(directory: &Path) -> u64 {
         }
     }
     decisions
-}
-
-struct Load {
-    stop: Arc<AtomicBool>,
-    answered: Arc<Mutex<Answered>>,
-    workers: Vec<tokio::task::JoinHandle<()>>,
-}
-
-impl Load {
-    fn start(shop: Arc<Shop>, url: String) -> Self {
-        let (stop, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Answered::default())));
-        let worker = |number| {
-            let (shop, url, stop, answered) =
-                (Arc::clone(&shop), url.clone(), Arc::clone(&stop), Arc::clone(&answered));
-            tokio::spawn(async move {
-                let http = reqwest::Client::new();
-                while !stop.load(Ordering::Relaxed) {
-                    let reply = shop.evaluate(&http, &url, &format!("user-{number}")).await;
-                    let mut answered = answered.lock().expect("no worker panics");
-                    if matches!(reply, Ok((200, _))) {
-                        answered.at.push(Instant::now());
-                    } else {
-                        answered.unanswered += 1;
-                        break;
-                    }
-                }
-            })
-        };
-        let workers = (0..CONNECTIONS).map(worker).collect();
-        Self { stop, answered, workers }
-    }
-
-    async fn finish(self) -> Answered {
-        self.stop.store(true, Ordering::Relaxed);
-        for worker in self.workers {
-            worker.await.expect("no worker panics");
-        }
-        std::mem::take(&mut self.answered.lock().expect("no worker panics"))
-    }
 }

@@ -1,0 +1,154 @@
+//! Contexts read lately, by the text they came as: clients ask again and again with the same context, and reading one costs more
+//! than deciding all flags for it.
+//!
+//! Two generations per shard, each bounded in bytes. When the young one is full it becomes the old one and the old one is
+//! forgotten; what is asked for again moves back to the young one. Entries are compared by their whole text, so nobody can be
+//! taken for somebody else.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use flagmint_schemas::batch::ObservedContext;
+use hashbrown::HashTable;
+
+use crate::engine::Context;
+use crate::limits;
+
+/// A context, read, with what may be logged of it.
+pub struct Seen {
+    /// For the engine.
+    pub context: Context,
+    /// For the log; `None` only where nothing is recorded.
+    pub observed: Option<Arc<ObservedContext>>,
+}
+
+struct Entry {
+    text: Box<[u8]>,
+    seen: Arc<Seen>,
+}
+
+#[derive(Default)]
+struct Generation {
+    entries: HashTable<Entry>,
+    bytes: usize,
+}
+
+#[derive(Default)]
+struct Shard {
+    young: Generation,
+    old: Generation,
+}
+
+/// The cache of one environment under one configuration version.
+#[derive(Default)]
+pub struct SeenContexts {
+    /// Keyed at random per process, so that nobody can choose colliding texts.
+    hashing: RandomState,
+    shards: [Mutex<Shard>; limits::CONTEXT_CACHE_SHARDS],
+}
+
+fn cost_bytes(text: &[u8]) -> usize {
+    limits::CONTEXT_CACHE_ENTRY_BYTES + limits::CONTEXT_CACHE_FACTOR * text.len()
+}
+
+impl SeenContexts {
+    /// The context that this text was read as; `read` is called, without holding a lock, if it is not here.
+    ///
+    /// # Errors
+    /// Those of `read`; they are not kept.
+    pub fn get_or_read<E>(&self, text: &[u8], read: impl FnOnce() -> Result<Seen, E>) -> Result<Arc<Seen>, E> {
+        let hash = self.hashing.hash_one(text);
+        if let Some(seen) = self.shard(hash).get(hash, text, &self.hashing) {
+            return Ok(seen);
+        }
+        let seen = Arc::new(read()?);
+        // A text this large would push out hundreds of others.
+        if cost_bytes(text) <= limits::CONTEXT_CACHE_BYTES / 16 {
+            let entry = Entry { text: text.into(), seen: Arc::clone(&seen) };
+            self.shard(hash).insert(hash, entry, &self.hashing);
+        }
+        Ok(seen)
+    }
+
+    fn shard(&self, hash: u64) -> MutexGuard<'_, Shard> {
+        // The table uses the low bits and the top seven.
+        let shard = &self.shards[(hash >> 40) as usize % self.shards.len()];
+        shard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Shard {
+    fn get(&mut self, hash: u64, text: &[u8], hashing: &RandomState) -> Option<Arc<Seen>> {
+        let is_same = |entry: &Entry| *entry.text == *text;
+        if let Some(entry) = self.young.entries.find(hash, is_same) {
+            return Some(Arc::clone(&entry.seen));
+        }
+        let (entry, _) = self.old.entries.find_entry(hash, is_same).ok()?.remove();
+        let seen = Arc::clone(&entry.seen);
+        self.old.bytes -= cost_bytes(text);
+        self.insert(hash, entry, hashing);
+        Some(seen)
+    }
+
+    fn insert(&mut self, hash: u64, entry: Entry, hashing: &RandomState) {
+        let cost = cost_bytes(&entry.text);
+        if self.young.bytes + cost > limits::CONTEXT_CACHE_BYTES {
+            self.old = std::mem::take(&mut self.young);
+        }
+        self.young.bytes += cost;
+        self.young.entries.insert_unique(hash, entry, |entry| hashing.hash_one(&*entry.text));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use super::*;
+
+    fn ask(cache: &SeenContexts, text: &str, is_read: &mut bool) -> Arc<Seen> {
+        let read = || {
+            *is_read = true;
+            Ok::<_, Infallible>(Seen { context: Context::from_json(text.as_bytes()).unwrap(), observed: None })
+        };
+        cache.get_or_read(text.as_bytes(), read).unwrap_or_else(|never| match never {})
+    }
+
+    fn json(number: usize, filler: usize) -> String {
+        format!(r#"{{"kind":"user","key":"user-{number}","filler":"{}"}}"#, "x".repeat(filler))
+    }
+
+    #[test]
+    fn keeps_what_is_used_and_forgets_the_rest_within_its_bounds() {
+        let cache = SeenContexts::default();
+        let mut is_read = false;
+        let favourite = ask(&cache, &json(0, 10), &mut is_read);
+        for number in 1..40_000 {
+            let seen = ask(&cache, &json(number, 100), &mut is_read);
+            assert_eq!(seen.context.bucketing_key(), Some(&*format!("user-{number}")));
+            is_read = false;
+            assert!(Arc::ptr_eq(&favourite, &ask(&cache, &json(0, 10), &mut is_read)) && !is_read, "after {number}");
+        }
+        ask(&cache, &json(1, 100), &mut is_read);
+        assert!(is_read, "the first of 40,000 others is still there");
+        for shard in &cache.shards {
+            let shard = shard.lock().unwrap();
+            for generation in [&shard.young, &shard.old] {
+                let cost: usize = generation.entries.iter().map(|entry| cost_bytes(&entry.text)).sum();
+                assert_eq!(cost, generation.bytes);
+                assert!(cost <= limits::CONTEXT_CACHE_BYTES);
+            }
+        }
+    }
+
+    #[test]
+    fn neither_failures_nor_huge_texts_are_kept() {
+        let cache = SeenContexts::default();
+        assert_eq!(cache.get_or_read(b"x", || Err(7)).err(), Some(7));
+        let (mut first, mut second) = (false, false);
+        ask(&cache, &json(1, 50_000), &mut first);
+        ask(&cache, &json(1, 50_000), &mut second);
+        assert!(first && second);
+        assert!(cache.shards.iter().all(|shard| shard.lock().unwrap().young.entries.is_empty()));
+    }
+}
