@@ -84,7 +84,8 @@ impl From<DbError> for ApiError {
         let code = database.code().unwrap_or_default();
         match code.get(..2) {
             Some("08" | "40" | "53" | "57" | "58") => Self::Unavailable(error.to_string()),
-            _ if code == "55P03" => Self::Unavailable(error.to_string()),
+            // A lock that is not to be had now; a database that its administrator has closed for a while.
+            _ if matches!(&*code, "55P03" | "55000") => Self::Unavailable(error.to_string()),
             _ => Self::Internal(error.to_string()),
         }
     }

@@ -3,11 +3,35 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::load::Load;
-use crate::support::{Person, Server, Shop, database, flagmint};
+use crate::support::{Person, Server, Shop, database, flagmint, machine};
+
+/// Cells that are final are written within this; see the server's `MAINTENANCE_INTERVAL`.
+const MAINTENANCE: Duration = Duration::from_secs(12);
+
+/// Sends so many different contexts that a chunk is full: then its cells are final and go into Parquet files.
+fn write_rollups(url: &str, key: &str, rollups: &Path) {
+    let is_parquet = |entry: std::io::Result<std::fs::DirEntry>| {
+        entry.is_ok_and(|entry| entry.path().extension().is_some_and(|extension| extension == "parquet"))
+    };
+    // Every run begins with the same contexts, so a slow machine needs a longer one, not more.
+    for seconds in [8, 16, 32, 64] {
+        let duration = format!("{seconds}s");
+        let mut load = Command::new(env!("CARGO_BIN_EXE_flagmint"));
+        load.args(["load", "--url", url, "--key", key, "--connections", "16", "--contexts", "250000"]);
+        load.args(["--duration", &duration]).stdout(Stdio::null());
+        assert!(load.status().expect("the load runs").success());
+        let deadline = Instant::now() + MAINTENANCE;
+        while Instant::now() < deadline {
+            if std::fs::read_dir(rollups).expect("the rollups").any(is_parquet) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+    panic!("no chunk became full");
+}
 
 /// The first file below a directory whose name has this ending, by name.
 fn find(directory: &Path, ending: &str) -> PathBuf {
@@ -47,6 +71,7 @@ fn refused(data_dir: &Path, database: &str) -> (Option<i32>, String) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_damaged_file_is_named() {
+    let _alone = machine().await;
     let place = tempfile::tempdir().expect("a temporary directory");
     let data_dir = place.path().join("data");
     let database = database().await;
@@ -57,11 +82,9 @@ async fn each_damaged_file_is_named() {
     };
     let mut server = start();
     let person = Person::sign_in(&server.url).await;
-    let shop = Arc::new(Shop::open(&person).await);
+    let shop = Shop::open(&person).await;
     shop.wait_until_served(&person.http, &server.url).await;
-    let load = Load::start(Arc::clone(&shop), server.url.clone());
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    load.finish().await;
+    write_rollups(&server.url, &shop.key, &data_dir.join("rollups"));
     server.signal(libc::SIGTERM);
     assert_eq!(server.wait().code(), Some(0));
 

@@ -7,12 +7,20 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::load::{Answered, Load};
-use crate::support::{Person, Server, Shop, database, flagmint};
+use crate::support::{Person, Server, Shop, database, flagmint, machine};
 use serde_json::{Value, json};
 use sqlx::Connection as _;
 
 /// How long Postgres stays away.
 const OUTAGE: Duration = Duration::from_secs(30);
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// What a kill can lose: the recorder's window, and an fdatasync of a busy disk.
+const WINDOW: Duration = Duration::from_millis(150);
+
+/// Between the requests of a connection, so that the log keeps up on any machine: with 8 connections some 1,000 a second.
+const PAUSE: Duration = Duration::from_millis(5);
 
 struct Place {
     directory: tempfile::TempDir,
@@ -63,6 +71,7 @@ async fn allow_connections(database: &str, allow: bool) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn evaluation_goes_on_while_postgres_is_away() {
+    let _alone = machine().await;
     let place = Place::new().await;
     let server = place.start();
     let person = Person::sign_in(&server.url).await;
@@ -71,7 +80,7 @@ async fn evaluation_goes_on_while_postgres_is_away() {
 
     allow_connections(&place.database, false).await;
     let away_at = Instant::now();
-    let load = Load::start(Arc::clone(&shop), server.url.clone());
+    let load = Load::start(Arc::clone(&shop), server.url.clone(), PAUSE);
     let ready = format!("{}/health/ready", server.url);
     while away_at.elapsed() < OUTAGE {
         let health = person.http.get(&ready).send().await.expect("an answer");
@@ -107,6 +116,7 @@ async fn evaluation_goes_on_while_postgres_is_away() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sigterm_under_load_loses_nothing() {
+    let _alone = machine().await;
     let place = Place::new().await;
     let mut server = place.start();
     let person = Person::sign_in(&server.url).await;
@@ -115,7 +125,7 @@ async fn sigterm_under_load_loses_nothing() {
     let before = count(&person, &shop).await;
     let (mut answered, mut unanswered) = (0, 0);
     for _ in 0..3 {
-        let load = Load::start(Arc::clone(&shop), server.url.clone());
+        let load = Load::start(Arc::clone(&shop), server.url.clone(), PAUSE);
         tokio::time::sleep(Duration::from_secs(1)).await;
         let told_at = Instant::now();
         server.signal(libc::SIGTERM);
@@ -138,14 +148,16 @@ async fn sigterm_under_load_loses_nothing() {
 /// What a kill takes with it is estimated: no less than nothing, no more than the window's share of the last second.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_estimate_of_a_kill_is_within_the_window() {
+    let _alone = machine().await;
     let place = Place::new().await;
     let mut server = place.start();
     let person = Person::sign_in(&server.url).await;
     let shop = Arc::new(Shop::open(&person).await);
     shop.wait_until_served(&person.http, &server.url).await;
     let before = count(&person, &shop).await;
-    let load = Load::start(Arc::clone(&shop), server.url.clone());
+    let load = Load::start(Arc::clone(&shop), server.url.clone(), PAUSE);
     tokio::time::sleep(Duration::from_secs(2)).await;
+    let killed_at = Instant::now();
     server.signal(libc::SIGKILL);
     let Answered { at, unanswered } = load.finish().await;
     server.wait();
@@ -155,15 +167,16 @@ async fn the_estimate_of_a_kill_is_within_the_window() {
     let estimated = |answer: &Value| answer["data"]["totals"]["estimated_missing"].as_u64().expect("a count");
     let answer = person.get_until(audit, |answer| estimated(answer) > 0).await;
     let lost = (before + at.len() as u64).saturating_sub(count(&person, &shop).await);
-    let busiest = at.iter().map(|end| at.iter().filter(|one| **one <= *end && **one + SECOND > *end).count()).max();
-    let window = (busiest.expect("answers") as u64 + unanswered).div_ceil(10);
-    println!("{} answered, {lost} lost, estimated {}, at most {window}", at.len(), estimated(&answer));
-    assert!(estimated(&answer) <= window, "{answer}");
-    assert!(lost <= 2 * window, "{lost} lost, more than the window of {window} and what a late disk adds");
+    // A second of append time holds the requests of a second, and those of a flush that came late.
+    let seconds = |end: Instant| at.iter().filter(|one| **one <= end && **one + SECOND + WINDOW > end).count() as u64;
+    let busiest = at.iter().map(|end| seconds(*end)).max().expect("answers");
+    let bound = (busiest + unanswered).div_ceil(10);
+    let in_window = at.iter().filter(|one| **one + WINDOW >= killed_at).count() as u64;
+    println!("{} answered, {lost} lost of {in_window} in the window; estimated {}", at.len(), estimated(&answer));
+    assert!(estimated(&answer) <= bound, "more than {bound}: {answer}");
+    assert!(lost <= in_window, "{lost} lost, but only {in_window} were answered within the window");
     assert_eq!(answer["data"]["totals"]["in_flight"], 0);
 }
-
-const SECOND: Duration = Duration::from_secs(1);
 
 /// A file system of its own, with the binary's data in it.
 struct SmallDisk(tempfile::TempDir);
@@ -206,6 +219,7 @@ async fn a_full_disk_is_waited_for() {
         Err(reason) => return println!("no small disk: {reason}"),
     };
     std::fs::set_permissions(disk.0.path(), std::fs::Permissions::from_mode(0o711)).expect("permissions");
+    let _alone = machine().await;
     let place = Place::new().await;
     let data_dir = disk.0.path().join("data");
     let mut server = place.start_in(&data_dir);
@@ -215,7 +229,7 @@ async fn a_full_disk_is_waited_for() {
     let before = count(&person, &shop).await;
 
     let ballast = disk.fill();
-    let load = Load::start(Arc::clone(&shop), server.url.clone());
+    let load = Load::start(Arc::clone(&shop), server.url.clone(), PAUSE);
     // Long enough for several attempts to write rollups.
     tokio::time::sleep(Duration::from_secs(5)).await;
     let Answered { at, unanswered } = load.finish().await;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::load::Load;
-use crate::support::{Person, Server, Shop, flagmint};
+use crate::support::{Person, Server, Shop, flagmint, machine};
 use flagmint_log::{DecisionLog as _, LocalLog, Options};
 use flagmint_schemas::batch::{Batch, BatchHeader};
 use rand::rngs::StdRng;
@@ -19,6 +19,7 @@ const WINDOW: Duration = Duration::from_millis(100);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_hundred_kills_under_load() {
+    let _alone = machine().await;
     let kills: u32 = std::env::var("KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(200);
     let seed: u64 = std::env::var("SEED").ok().and_then(|text| text.parse().ok()).unwrap_or_else(rand::random);
     println!("SEED={seed} KILLS={kills}");
@@ -37,7 +38,7 @@ async fn two_hundred_kills_under_load() {
     let mut answered = shop.wait_until_served(&person.http, &server.url).await;
     let (mut in_window, mut unanswered) = (0, 0);
     for kill in 0..kills {
-        let load = Load::start(Arc::clone(&shop), server.url.clone());
+        let load = Load::start(Arc::clone(&shop), server.url.clone(), Duration::ZERO);
         tokio::time::sleep(Duration::from_millis(random.random_range(20..400))).await;
         let killed_at = Instant::now();
         server.signal(libc::SIGKILL);

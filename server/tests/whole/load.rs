@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::support::Shop;
 
@@ -23,7 +23,8 @@ pub struct Load {
 }
 
 impl Load {
-    pub fn start(shop: Arc<Shop>, url: String) -> Self {
+    /// Starts; each connection rests for `pause` between its requests.
+    pub fn start(shop: Arc<Shop>, url: String, pause: Duration) -> Self {
         let (stop, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Answered::default())));
         let worker = |number| {
             let (shop, url, stop, answered) =
@@ -32,12 +33,17 @@ impl Load {
                 let http = reqwest::Client::new();
                 while !stop.load(Ordering::Relaxed) {
                     let reply = shop.evaluate(&http, &url, &format!("user-{number}")).await;
-                    let mut answered = answered.lock().expect("no worker panics");
-                    if matches!(reply, Ok((200, _))) {
-                        answered.at.push(Instant::now());
-                    } else {
-                        answered.unanswered += 1;
-                        break;
+                    {
+                        let mut answered = answered.lock().expect("no worker panics");
+                        if matches!(reply, Ok((200, _))) {
+                            answered.at.push(Instant::now());
+                        } else {
+                            answered.unanswered += 1;
+                            break;
+                        }
+                    }
+                    if !pause.is_zero() {
+                        tokio::time::sleep(pause).await;
                     }
                 }
             })

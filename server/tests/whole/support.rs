@@ -14,6 +14,12 @@ pub const EMAIL: &str = "ada@example.org";
 /// How long anything in these tests may take before it counts as hung.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+/// The right to load the machine: tests that do must not starve each other, or they measure that.
+pub async fn machine() -> tokio::sync::MutexGuard<'static, ()> {
+    static MACHINE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+    MACHINE.lock().await
+}
+
 /// A running server; killed when dropped.
 pub struct Server {
     pub child: Child,
