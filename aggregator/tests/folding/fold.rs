@@ -1,11 +1,9 @@
 //! The fold against a naive count, and against itself: any order and repetition of emissions, any start, the same bytes.
 
-#![expect(clippy::unwrap_used, reason = "a test that finds nothing to unwrap has failed")]
-
-mod support;
-
 use std::collections::HashMap;
 
+use crate::support::merged::{Merged, Value};
+use crate::support::{EPOCH, Entry, LIMITS, World, seed};
 use flagmint_aggregator::fold::{PartitionFold, Resume, Verdict};
 use flagmint_aggregator::limits::PRIME_US;
 use flagmint_log::Record;
@@ -17,8 +15,6 @@ use flagmint_store::Position;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
-use support::merged::{Merged, Value};
-use support::{EPOCH, Entry, LIMITS, World, seed};
 
 const NEW: Resume = Resume { chunk: 0, complete_through_us: i64::MIN };
 
