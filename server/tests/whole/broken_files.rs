@@ -51,7 +51,7 @@ fn find(directory: &Path, ending: &str) -> PathBuf {
     found.into_iter().next().unwrap_or_else(|| panic!("no {ending} in {}", directory.display()))
 }
 
-fn flip_byte(bytes: &mut Vec<u8>, at: usize) {
+fn flip_byte(bytes: &mut [u8], at: usize) {
     bytes[at] ^= 0x55;
 }
 
