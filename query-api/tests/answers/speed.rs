@@ -42,8 +42,9 @@ async fn fill(world: &World, decisions: u64) -> usize {
             ..decision.clone()
         })
         .collect();
-    let mut buckets = vec![0; 700];
-    (200..700).for_each(|bucket| buckets[bucket] = 1 + count / 500);
+    // From 0.1 to 3 ms, five doublings: a busy service's spread.
+    let mut buckets = vec![0; 380];
+    (220..380).for_each(|bucket| buckets[bucket] = 1 + count / 160);
     let buckets = Histogram::from_dense(&buckets).encode();
     let latency_cells: Vec<LatencyCell> = places
         .iter()

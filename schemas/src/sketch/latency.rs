@@ -98,15 +98,7 @@ impl Histogram {
     /// # Errors
     /// If the bytes are not ascending 10-byte entries.
     pub fn decode(bytes: &[u8]) -> Result<Self, DamagedHistogram> {
-        let damaged = DamagedHistogram(bytes.len());
-        let (pieces, rest) = bytes.as_chunks::<ENTRY_LEN>();
-        if !rest.is_empty() {
-            return Err(damaged);
-        }
-        let entries: Vec<(u16, u64)> = pieces.iter().map(entry).collect();
-        let valid = entries.windows(2).all(|pair| pair[0].0 < pair[1].0);
-        let in_range = entries.last().is_none_or(|last| usize::from(last.0) < BUCKETS);
-        if valid && in_range { Ok(Self { entries }) } else { Err(damaged) }
+        Ok(Self { entries: pieces(bytes)?.iter().map(entry).collect() })
     }
 
     /// The stored form.
@@ -135,6 +127,26 @@ impl Histogram {
     /// Merges two emissions of the same cell: the greater count of each bucket.
     pub fn merge_max(&mut self, other: &Self) {
         self.merge(other, u64::max);
+    }
+
+    /// Adds the stored form of another cell. Without an allocation if all its buckets are here already, as they soon are.
+    ///
+    /// # Errors
+    /// If the bytes are not a stored histogram; nothing is added then.
+    pub fn merge_sum_encoded(&mut self, bytes: &[u8]) -> Result<(), DamagedHistogram> {
+        let pieces = pieces(bytes)?;
+        let mut at = 0;
+        for (number, (bucket, count)) in pieces.iter().map(entry).enumerate() {
+            at += self.entries[at..].iter().take_while(|mine| mine.0 < bucket).count();
+            match self.entries.get_mut(at) {
+                Some(mine) if mine.0 == bucket => mine.1 = mine.1.saturating_add(count),
+                _ => {
+                    self.merge_sum(&Self { entries: pieces[number..].iter().map(entry).collect() });
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Adds another cell's counts.
@@ -172,6 +184,14 @@ impl Histogram {
             (seen >= rank).then(|| middle_us(bucket))
         })
     }
+}
+
+/// The entries of a stored histogram, known to be ascending and in range.
+fn pieces(bytes: &[u8]) -> Result<&[[u8; ENTRY_LEN]], DamagedHistogram> {
+    let (pieces, rest) = bytes.as_chunks::<ENTRY_LEN>();
+    let is_ascending = pieces.windows(2).all(|pair| entry(&pair[0]).0 < entry(&pair[1]).0);
+    let is_in_range = pieces.last().is_none_or(|last| usize::from(entry(last).0) < BUCKETS);
+    if rest.is_empty() && is_ascending && is_in_range { Ok(pieces) } else { Err(DamagedHistogram(bytes.len())) }
 }
 
 fn entry(bytes: &[u8; ENTRY_LEN]) -> (u16, u64) {
@@ -228,6 +248,12 @@ mod tests {
             let mut sum = a.clone();
             sum.merge_sum(&b);
             prop_assert_eq!(sum.count(), a.count() + b.count());
+            let mut stored_sum = a.clone();
+            prop_assert_eq!(stored_sum.merge_sum_encoded(&b.encode()), Ok(()));
+            prop_assert_eq!(&stored_sum, &sum);
+            prop_assert_eq!(stored_sum.merge_sum_encoded(&a.encode()), Ok(()));
+            prop_assert_eq!(stored_sum.count(), 2 * a.count() + b.count());
+            prop_assert!(stored_sum.merge_sum_encoded(&[1; 7]).is_err());
             prop_assert_eq!(Histogram::decode(&sum.encode()), Ok(sum));
         }
     }

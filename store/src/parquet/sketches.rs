@@ -95,13 +95,7 @@ trait Sketch: std::fmt::Debug + Default + Send + Sync + 'static {
 
 impl Sketch for Histogram {
     fn add(&mut self, stored: &[u8]) -> Result<()> {
-        let other = Self::decode(stored).map_err(|error| DataFusionError::External(error.into()))?;
-        if self.entries().is_empty() {
-            *self = other;
-        } else {
-            self.merge_sum(&other);
-        }
-        Ok(())
+        self.merge_sum_encoded(stored).map_err(|error| DataFusionError::External(error.into()))
     }
 
     fn stored(&self) -> Vec<u8> {
