@@ -165,11 +165,17 @@ async fn a_loop_cut_off_anywhere_is_resumed_without_a_trace() {
         let store = Arc::new(open_store(&rollups));
         let resumes = store.resume_positions().await.unwrap();
         resumed_later += usize::from(resumes.iter().any(|position| position.chunk > 0));
-        let folding = tokio::spawn(run(Arc::clone(&log), Arc::clone(&store), settings().0, pending()));
+        let (settings, mut statuses) = settings();
+        let folding = tokio::spawn(run(Arc::clone(&log), Arc::clone(&store), settings, pending()));
         append(&log, &world, part * 50..(part + 1) * 50).await;
-        tokio::time::sleep(Duration::from_millis(random.random_range(0..150))).await;
-        if random.random_ratio(2, 3) {
+        if part % 4 == 1 {
+            let all = (part as u64 + 1) * 50 / u64::from(PARTITIONS);
+            let is_emitted =
+                |status: &Status| status.partitions.iter().all(|partition| partition.emitted_offset >= all);
+            statuses.wait_for(is_emitted).await.unwrap();
             store.flush().await.unwrap();
+        } else {
+            tokio::time::sleep(Duration::from_millis(random.random_range(0..150))).await;
         }
         folding.abort();
         assert!(folding.await.unwrap_err().is_cancelled());

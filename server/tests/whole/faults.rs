@@ -16,8 +16,8 @@ const OUTAGE: Duration = Duration::from_secs(30);
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// What a kill can lose: the recorder's window, and an fdatasync of a busy disk.
-const WINDOW: Duration = Duration::from_millis(150);
+/// How late a flush may come on a busy machine: what came late is in the next second's rate, and lost if a kill comes first.
+const LATE: Duration = Duration::from_millis(500);
 
 /// Between the requests of a connection, so that the log keeps up on any machine: with 8 connections some 1,000 a second.
 const PAUSE: Duration = Duration::from_millis(5);
@@ -167,11 +167,10 @@ async fn the_estimate_of_a_kill_is_within_the_window() {
     let estimated = |answer: &Value| answer["data"]["totals"]["estimated_missing"].as_u64().expect("a count");
     let answer = person.get_until(audit, |answer| estimated(answer) > 0).await;
     let lost = (before + at.len() as u64).saturating_sub(count(&person, &shop).await);
-    // A second of append time holds the requests of a second, and those of a flush that came late.
-    let seconds = |end: Instant| at.iter().filter(|one| **one <= end && **one + SECOND + WINDOW > end).count() as u64;
+    let seconds = |end: Instant| at.iter().filter(|one| **one <= end && **one + SECOND + LATE > end).count() as u64;
     let busiest = at.iter().map(|end| seconds(*end)).max().expect("answers");
     let bound = (busiest + unanswered).div_ceil(10);
-    let in_window = at.iter().filter(|one| **one + WINDOW >= killed_at).count() as u64;
+    let in_window = at.iter().filter(|one| **one + LATE >= killed_at).count() as u64;
     println!("{} answered, {lost} lost of {in_window} in the window; estimated {}", at.len(), estimated(&answer));
     assert!(estimated(&answer) <= bound, "more than {bound}: {answer}");
     assert!(lost <= in_window, "{lost} lost, but only {in_window} were answered within the window");
