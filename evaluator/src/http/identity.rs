@@ -40,10 +40,7 @@ impl<'a> Identity<'a> {
 
 /// The first [`IDENTITY_CHARS_MAX`] characters.
 pub fn cut(text: &str) -> &str {
-    match text.char_indices().nth(IDENTITY_CHARS_MAX) {
-        Some((end, _)) if text.len() > IDENTITY_CHARS_MAX => &text[..end],
-        _ => text,
-    }
+    text.char_indices().nth(IDENTITY_CHARS_MAX).map_or(text, |(end, _)| &text[..end])
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::support::{Person, Server, Shop, database, flagmint, machine};
+use crate::support::{Person, Place, Shop, flagmint, machine};
 
 /// Cells that are final are written within this; see the server's `MAINTENANCE_INTERVAL`.
 const MAINTENANCE: Duration = Duration::from_secs(12);
@@ -72,15 +72,9 @@ fn refused(data_dir: &Path, database: &str) -> (Option<i32>, String) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_damaged_file_is_named() {
     let _alone = machine().await;
-    let place = tempfile::tempdir().expect("a temporary directory");
-    let data_dir = place.path().join("data");
-    let database = database().await;
-    let start = || {
-        let mut command = flagmint(&data_dir);
-        command.args(["--postgres", &database]);
-        Server::start(command)
-    };
-    let mut server = start();
+    let place = Place::new().await;
+    let data_dir = place.data_dir();
+    let mut server = place.start();
     let person = Person::sign_in(&server.url).await;
     let shop = Shop::open(&person).await;
     shop.wait_until_served(&person.http, &server.url).await;
@@ -103,14 +97,14 @@ async fn each_damaged_file_is_named() {
         let mut bytes = sound.clone();
         damage(&mut bytes);
         std::fs::write(&file, &bytes).expect("a damaged file");
-        let (code, text) = refused(&data_dir, &database);
+        let (code, text) = refused(&data_dir, &place.database);
         assert_eq!(code, Some(3), "{}: {text}", file.display());
         assert!(text.contains(expected) && text.contains(&*data_dir.to_string_lossy()), "{}: {text}", file.display());
         std::fs::write(&file, &sound).expect("the sound file");
     }
 
     // With its files as they were, everything is there again.
-    let mut server = start();
+    let mut server = place.start();
     let person = Person::sign_in(&server.url).await;
     let answer = person.get(&format!("/flags/{}/metrics", shop.flag_id)).await;
     assert!(answer["data"]["totals"]["evaluations"].as_u64() > Some(0), "{answer}");

@@ -1,13 +1,13 @@
 //! What the whole binary leans on, taken away under load: Postgres, the disk's space, and the process itself.
 
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::load::{Answered, Load};
-use crate::support::{Person, Server, Shop, database, flagmint, machine};
+use crate::support::{Person, Place, Shop, machine};
 use serde_json::{Value, json};
 use sqlx::Connection as _;
 
@@ -21,27 +21,6 @@ const LATE: Duration = Duration::from_millis(500);
 
 /// Between the requests of a connection, so that the log keeps up on any machine: with 8 connections some 1,000 a second.
 const PAUSE: Duration = Duration::from_millis(5);
-
-struct Place {
-    directory: tempfile::TempDir,
-    database: String,
-}
-
-impl Place {
-    async fn new() -> Self {
-        Self { directory: tempfile::tempdir().expect("a temporary directory"), database: database().await }
-    }
-
-    fn start(&self) -> Server {
-        self.start_in(&self.directory.path().join("data"))
-    }
-
-    fn start_in(&self, data_dir: &Path) -> Server {
-        let mut command = flagmint(data_dir);
-        command.args(["--postgres", &self.database]);
-        Server::start(command)
-    }
-}
 
 fn counted(answer: &Value) -> u64 {
     answer["data"]["totals"]["evaluations"].as_u64().expect("a count")

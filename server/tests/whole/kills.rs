@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::load::Load;
-use crate::support::{Person, Server, Shop, flagmint, machine};
+use crate::support::{Person, Place, Shop, machine};
 use flagmint_log::{DecisionLog as _, LocalLog, Options};
 use flagmint_schemas::batch::{Batch, BatchHeader};
 use rand::rngs::StdRng;
@@ -24,15 +24,9 @@ async fn two_hundred_kills_under_load() {
     let seed: u64 = std::env::var("SEED").ok().and_then(|text| text.parse().ok()).unwrap_or_else(rand::random);
     println!("SEED={seed} KILLS={kills}");
     let mut random = StdRng::seed_from_u64(seed);
-    let place = tempfile::tempdir().expect("a temporary directory");
-    let data_dir = place.path().join("data");
-    let database = crate::support::database().await;
-    let start = || {
-        let mut command = flagmint(&data_dir);
-        command.args(["--postgres", &database]);
-        Server::start(command)
-    };
-    let mut server = start();
+    let place = Place::new().await;
+    let data_dir = place.data_dir();
+    let mut server = place.start();
     let person = Person::sign_in(&server.url).await;
     let shop = Arc::new(Shop::open(&person).await);
     let mut answered = shop.wait_until_served(&person.http, &server.url).await;
@@ -48,7 +42,7 @@ async fn two_hundred_kills_under_load() {
         in_window += seen.at.iter().filter(|at| **at + WINDOW + Duration::from_millis(50) >= killed_at).count() as u64;
         unanswered += seen.unanswered;
         server.wait();
-        server = start();
+        server = place.start();
         if kill % 50 == 49 {
             println!("{} kills, {answered} answered", kill + 1);
         }

@@ -1,7 +1,7 @@
 //! A real `flagmint up` as a child process, and a person who uses it.
 
 use std::io::{BufRead as _, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -75,6 +75,33 @@ impl Drop for Server {
     }
 }
 
+/// A directory and a database for one server after the other.
+pub struct Place {
+    directory: tempfile::TempDir,
+    pub database: String,
+}
+
+impl Place {
+    pub async fn new() -> Self {
+        Self { directory: tempfile::tempdir().expect("a temporary directory"), database: database().await }
+    }
+
+    pub fn data_dir(&self) -> PathBuf {
+        self.directory.path().join("data")
+    }
+
+    pub fn start(&self) -> Server {
+        self.start_in(&self.data_dir())
+    }
+
+    /// The same database with data elsewhere.
+    pub fn start_in(&self, data_dir: &Path) -> Server {
+        let mut command = flagmint(data_dir);
+        command.args(["--postgres", &self.database]);
+        Server::start(command)
+    }
+}
+
 /// Somebody signed in.
 pub struct Person {
     pub http: reqwest::Client,
@@ -93,20 +120,16 @@ impl Person {
     }
 
     pub async fn post(&self, path: &str, body: Value) -> Value {
-        let request = self.http.post(format!("{}{path}", self.url)).bearer_auth(&self.token).json(&body);
-        let answer = request.send().await.expect("an answer");
-        assert!(
-            answer.status().is_success(),
-            "{path}: {} {}",
-            answer.status(),
-            answer.text().await.unwrap_or_default()
-        );
-        answer.json::<Value>().await.expect("JSON")["data"].take()
+        let request = self.http.post(format!("{}{path}", self.url)).json(&body);
+        self.ask(path, request).await["data"].take()
     }
 
     pub async fn get(&self, path: &str) -> Value {
-        let request = self.http.get(format!("{}{path}", self.url)).bearer_auth(&self.token);
-        let answer = request.send().await.expect("an answer");
+        self.ask(path, self.http.get(format!("{}{path}", self.url))).await
+    }
+
+    async fn ask(&self, path: &str, request: reqwest::RequestBuilder) -> Value {
+        let answer = request.bearer_auth(&self.token).send().await.expect("an answer");
         assert!(
             answer.status().is_success(),
             "{path}: {} {}",
