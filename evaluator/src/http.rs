@@ -1,11 +1,14 @@
 //! The data plane over HTTP: routes, CORS, the errors clients read.
 
+mod admission;
+mod call;
 mod context;
 mod cors;
 pub mod error;
 mod evaluate;
 mod identity;
 mod rate;
+mod received;
 
 pub use rate::RateWindow;
 
@@ -28,7 +31,7 @@ pub struct DataPlane {
 struct Inner {
     directory: Arc<Directory>,
     bypass_token: Option<String>,
-    calls: evaluate::CallIds,
+    calls: call::CallIds,
     request_us: Histogram,
     decision_ns: Histogram,
 }
@@ -43,7 +46,7 @@ impl DataPlane {
             inner: Arc::new(Inner {
                 directory,
                 bypass_token,
-                calls: evaluate::CallIds::new(call_seed),
+                calls: call::CallIds::new(call_seed),
                 request_us: metrics::histogram!("flagmint_evaluator_request_us"),
                 decision_ns: metrics::histogram!("flagmint_evaluator_decision_ns"),
             }),

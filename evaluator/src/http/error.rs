@@ -17,7 +17,10 @@ pub enum DataPlaneError {
     /// The organization's subscription has lapsed.
     SubscriptionInactive,
     /// The body is larger than allowed.
-    PayloadTooLarge,
+    PayloadTooLarge {
+        /// Bytes allowed.
+        bytes_max: usize,
+    },
     /// Too many requests of this key in this minute.
     RateLimited {
         /// Whole seconds until the next minute.
@@ -33,7 +36,7 @@ impl DataPlaneError {
             Self::Parse(_) | Self::InvalidContext => StatusCode::BAD_REQUEST,
             Self::InvalidApiKey => StatusCode::UNAUTHORIZED,
             Self::SubscriptionInactive => StatusCode::FORBIDDEN,
-            Self::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::PayloadTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -45,7 +48,7 @@ impl DataPlaneError {
             Self::InvalidContext => "invalid_context",
             Self::InvalidApiKey => "invalid_api_key",
             Self::SubscriptionInactive => "subscription_inactive",
-            Self::PayloadTooLarge => "payload_too_large",
+            Self::PayloadTooLarge { .. } => "payload_too_large",
             Self::RateLimited { .. } => "RATE_LIMITED",
             Self::Internal => "internal_error",
         }
@@ -57,7 +60,7 @@ impl DataPlaneError {
             Self::InvalidContext => "context must be an object".into(),
             Self::InvalidApiKey => "Invalid API key".into(),
             Self::SubscriptionInactive => "Subscription inactive".into(),
-            Self::PayloadTooLarge => format!("body is larger than {} bytes", crate::limits::BODY_BYTES_MAX),
+            Self::PayloadTooLarge { bytes_max } => format!("body is larger than {bytes_max} bytes"),
             Self::RateLimited { retry_after_s } => format!("Too many requests, retry after {retry_after_s} s"),
             Self::Internal => "the environment's configuration is not available".into(),
         }
