@@ -31,13 +31,14 @@ build: setup
 run: build ## build everything and run the demo until Ctrl-C
 	@exec $(BIN) demo
 
-test: setup ## every check and test, as CI runs them
+test: ## every check and test, as CI runs them
+	@dev/setup tests
 	$(STEP) 'format'
 	@cargo fmt --all -- --check
 	@$(MAKE) lint
 	@$(MAKE) docs
-	$(STEP) 'tests, with a PostgreSQL'
-	@dev/servers/with-postgres cargo test $(CARGO) --workspace
+	$(STEP) 'tests, with a PostgreSQL and a ClickHouse'
+	@dev/servers/with-postgres dev/servers/with-clickhouse cargo test $(CARGO) --workspace
 	$(STEP) 'the commands of the README, with the binary that the tests were run on'
 	@dev/readme-commands $(BIN)
 	$(STEP) 'all checks passed'
