@@ -37,8 +37,8 @@ test: ## every check and test, as CI runs them
 	@cargo fmt --all -- --check
 	@$(MAKE) lint
 	@$(MAKE) docs
-	$(STEP) 'tests, with a PostgreSQL and a ClickHouse'
-	@dev/servers/with-postgres dev/servers/with-clickhouse cargo test $(CARGO) --workspace
+	$(STEP) 'tests, with a PostgreSQL, an Apache Kafka and a ClickHouse'
+	@dev/servers/with-postgres dev/servers/with-kafka dev/servers/with-clickhouse cargo test $(CARGO) --workspace
 	$(STEP) 'the commands of the README, with the binary that the tests were run on'
 	@dev/readme-commands $(BIN)
 	$(STEP) 'all checks passed'
