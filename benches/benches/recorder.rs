@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use flagmint_ingest::{CallFacts, ContextRedactor, EnvironmentIdentity, EnvironmentRecorder, Recorder, Settings};
-use flagmint_log::{Append, DecisionLog, LogError, Record};
+use flagmint_log::{Append, Assignment, DecisionLog, LogError, Record};
 use flagmint_schemas::batch::Outcome;
 use flagmint_schemas::decision::Reason;
 use flagmint_schemas::ids::{EnvironmentId, FlagId, OrganizationId, ProjectId, RuleId, VariationId};
@@ -78,6 +78,12 @@ impl DecisionLog for NoLog {
     async fn trim(&self, _before_append_time_us: i64, _folded: &[u64]) -> Result<u64, LogError> {
         Ok(0)
     }
+
+    fn assignment(&self) -> tokio::sync::watch::Receiver<Assignment> {
+        Assignment::all(1)
+    }
+
+    fn commit(&self, _partition: u32, _chunk_start: u64) {}
 }
 
 fn outcome(number: u128) -> Outcome {

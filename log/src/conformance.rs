@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::{join_all, try_join_all};
 
-use crate::{Append, DecisionLog, LogError, Record};
+use crate::{Append, Assignment, DecisionLog, LogError, Record};
 
 /// Longest a case waits for something that must happen.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -40,7 +40,7 @@ macro_rules! conformance_suite {
             new_log_is_empty, keeps_order, many_appenders_at_once, order_of_calls_in_flight, partitions_are_independent, empty_and_large_records,
             refuses_what_can_never_fit, refuses_unknown_partitions, reads_page_by_bytes, reads_from_any_offset,
             refuses_offsets_outside_bounds, watch_wakes, append_times_never_decrease, survives_reopening, epoch_is_stable,
-            trim_keeps_what_is_not_folded, trim_keeps_what_is_young);
+            trim_keeps_what_is_not_folded, trim_keeps_what_is_young, a_single_reader_is_assigned_everything);
     };
     ($subject:expr; $($case:ident),+) => {
         $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -316,4 +316,19 @@ pub async fn trim_keeps_what_is_young(subject: &impl Subject) {
     let end = log.bounds(0).await.expect("bounds").end;
     let removed = log.trim(records[0].append_time_us, &[end, 0, 0]).await.expect("trim");
     assert_eq!((removed, read_all(&log, 0).await), (0, records));
+}
+
+/// A process that reads alone is told to fold all partitions; noting how far it is changes nothing.
+pub async fn a_single_reader_is_assigned_everything(subject: &impl Subject) {
+    let log = subject.open().await;
+    append_numbered(&log, 1, 0..10).await;
+    let mut assignment = log.assignment();
+    let is_all = |assignment: &Assignment| assignment.partitions.iter().copied().eq(0..PARTITIONS);
+    let assigned = tokio::time::timeout(DEADLINE, assignment.wait_for(is_all)).await.expect("assigned in time");
+    drop(assigned.expect("the log is open"));
+    log.commit(1, 5);
+    log.commit(1, 0);
+    log.commit(u32::MAX, u64::MAX);
+    assert_eq!(numbers(&read_all(&log, 1).await), (0..10).collect::<Vec<_>>());
+    assert!(is_all(&log.assignment().borrow()), "it was all the time");
 }

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::ops::Range;
 
 use bytes::Bytes;
+use tokio::sync::watch;
 
 use crate::LogError;
 
@@ -35,6 +36,26 @@ pub struct Append {
     pub payload: Bytes,
 }
 
+/// The partitions that this process is to fold now, out of all those that share the work.
+///
+/// It says who should work, not who may: while owners change, two may hold a partition or one may not yet know that it lost it. Whoever
+/// folds must come to the same result then.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Assignment {
+    /// Grows with each change.
+    pub generation: u64,
+    /// Ascending.
+    pub partitions: Vec<u32>,
+}
+
+impl Assignment {
+    /// What a log says that belongs to one process: all partitions, for ever.
+    #[must_use]
+    pub fn all(partitions: u32) -> watch::Receiver<Self> {
+        watch::Sender::new(Self { generation: 1, partitions: (0..partitions).collect() }).subscribe()
+    }
+}
+
 /// A partitioned, ordered, durable log of opaque batches.
 ///
 /// A record becomes visible to `read`, `bounds` and `wait_beyond` only once it is durable: what a reader has seen is
@@ -44,7 +65,8 @@ pub trait DecisionLog: Send + Sync + 'static {
     fn partitions(&self) -> u32;
 
     /// Identifies this incarnation of the log. Two records with equal epoch, partition and offset are the same record;
-    /// a log that was created anew has another epoch.
+    /// a log that was created anew has another epoch. Where that can happen under a running process (a topic deleted and made again),
+    /// reading fails for good from then on ([`LogError::Fatal`]), and who opens the log again is told the new epoch; appending goes on.
     fn epoch(&self) -> u64;
 
     /// Appends one record; resolves with its offset once it is durable.
@@ -92,4 +114,14 @@ pub trait DecisionLog: Send + Sync + 'static {
     /// # Errors
     /// [`LogError::Refuse`]: `folded` has not one entry per partition. [`LogError::Retry`]: a file could not be removed now.
     fn trim(&self, before_append_time_us: i64, folded: &[u64]) -> impl Future<Output = Result<u64, LogError>> + Send;
+
+    /// The partitions that this process is to fold. A log that several processes read enters this one among them at the first call; until
+    /// it is told its share, the share is empty. Once the sender is gone, the assignment stays as it is.
+    fn assignment(&self) -> watch::Receiver<Assignment>;
+
+    /// Notes for tools and alarms that a fold of `partition` would start at `chunk_start`: everything before it is in the store.
+    ///
+    /// Never waits, may be late or lost, and nothing is ever resumed from it: positions travel with the cells. Of a partition that is
+    /// not this process's it means nothing.
+    fn commit(&self, partition: u32, chunk_start: u64);
 }

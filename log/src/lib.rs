@@ -1,4 +1,5 @@
-//! The decision log: a partitioned, ordered, durable sequence of opaque batches, with the four verbs append, read, watch, trim.
+//! The decision log: a partitioned, ordered, durable sequence of opaque batches, with the four verbs append, read, watch, trim,
+//! and a word on who is to read what.
 //!
 //! The contract lives here and knows nothing about what a batch holds, so that a backend (local segments, Kafka) can be
 //! replaced without the recorder or the aggregator noticing. [`LocalLog`] is the backend of the embedded mode.
@@ -23,6 +24,6 @@ mod error;
 pub mod limits;
 pub mod local;
 
-pub use contract::{Append, DecisionLog, Record};
+pub use contract::{Append, Assignment, DecisionLog, Record};
 pub use error::LogError;
 pub use local::{LocalLog, Options};

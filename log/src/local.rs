@@ -24,7 +24,7 @@ use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 pub use self::options::{Clock, Options, SyncData};
 
@@ -32,7 +32,7 @@ use self::directory::Directory;
 use self::partition::Partition;
 use self::partition_writer::PartitionWriter;
 use self::writer::{Claim, Request, Writer};
-use crate::{Append, DecisionLog, LogError, Record, limits};
+use crate::{Append, Assignment, DecisionLog, LogError, Record, limits};
 
 /// A [`DecisionLog`] in a directory of the local disk, held by one process at a time.
 ///
@@ -201,6 +201,13 @@ impl DecisionLog for LocalLog {
         let trim = move || work.iter().map(|(partition, folded)| partition.trim(before_append_time_us, *folded)).sum();
         blocking(trim).await
     }
+
+    fn assignment(&self) -> watch::Receiver<Assignment> {
+        Assignment::all(self.partitions())
+    }
+
+    /// Nothing: the store's positions say what may be trimmed.
+    fn commit(&self, _partition: u32, _chunk_start: u64) {}
 }
 
 impl Drop for LocalLog {

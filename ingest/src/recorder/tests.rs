@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::time::Instant;
 
-use flagmint_log::{Append, LocalLog, LogError, Options, Record};
+use flagmint_log::{Append, Assignment, LocalLog, LogError, Options, Record};
 use flagmint_schemas::batch::{Batch, DecisionRow};
 use flagmint_schemas::decision::{Reason, Transport, Trigger};
 use flagmint_schemas::ids::{FlagId, KeyId, OrganizationId, ProjectId, RuleId, VariationId};
@@ -69,6 +69,14 @@ impl DecisionLog for GatedLog {
 
     async fn trim(&self, before_us: i64, folded: &[u64]) -> Result<u64, LogError> {
         self.log.trim(before_us, folded).await
+    }
+
+    fn assignment(&self) -> watch::Receiver<Assignment> {
+        self.log.assignment()
+    }
+
+    fn commit(&self, partition: u32, chunk_start: u64) {
+        self.log.commit(partition, chunk_start);
     }
 }
 
