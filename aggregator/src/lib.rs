@@ -7,4 +7,4 @@ pub mod fold;
 pub mod limits;
 mod run;
 
-pub use run::{PartitionStatus, RunError, Settings, Status, run};
+pub use run::{Failpoint, PartitionStatus, RunError, Settings, Status, Step, UnknownFailpoint, run};

@@ -42,6 +42,12 @@ pub const BATCH_CLASSES: usize = 16;
 /// together stay within tens of megabytes.
 pub const READ_BYTES: usize = 4 * 1024 * 1024;
 
+/// Bytes read from all partitions together at a time, whatever their number: bounds memory with 64 partitions.
+pub const READ_BYTES_ALL: usize = 32 * 1024 * 1024;
+
+/// Bytes read from one partition at a time however many there are, and while a partition is opened: some ten batches.
+pub const READ_BYTES_MIN: usize = 512 * 1024;
+
 /// Shortest time between two emissions: a store's fixed cost per upsert is a few milliseconds.
 pub const EMIT_INTERVAL_MIN: Duration = Duration::from_millis(50);
 
@@ -52,7 +58,13 @@ pub const EMIT_INTERVAL: Duration = Duration::from_millis(100);
 pub const PENDING_CELLS: usize = 200_000;
 
 /// First and longest wait before a failed upsert or read is tried again.
-pub const RETRY_WAIT: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
+pub const RETRY_WAIT: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+
+/// How often the ends of partitions are asked for, which tell the lag.
+pub const LAG_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long an answer to that is waited for.
+pub const LAG_WAIT: Duration = Duration::from_secs(5);
 
 /// How often partitions that have not moved are looked at, should the log's wake-up be late: an idle loop then costs nothing.
 pub const IDLE_WAIT: Duration = Duration::from_secs(1);

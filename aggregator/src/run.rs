@@ -1,29 +1,38 @@
 //! The loop around the fold: log in, cells out.
 //!
-//! It starts where the store says its durable cells end, folds every partition as far as the log goes, and hands the
-//! changed cells of all partitions to the store in one emission. While the store does not take an emission, the very same rows are
-//! offered again and nothing more is folded: the log holds the rest. When told to stop, it folds what is in
-//! the log, emits, and returns.
+//! It folds the partitions that the log assigns to this process, each from where the store says its durable cells end, and hands the
+//! changed cells of all of them to the store in one emission. A partition that comes is opened beside the work on the others;
+//! one that goes is let go of at once: what it had not emitted its next owner folds again, to the same cells.
+//!
+//! While an emission is under way folding goes on, until the next one is due; then it waits. So a store that is slow or away is offered the
+//! very same rows again and again, memory holds one emission more, and the log holds the rest. When told to stop, the loop folds what
+//! is in the log, emits, and returns.
 
+mod assigned;
+mod emitter;
+mod failpoint;
+mod lag;
+mod opener;
 mod partition;
 mod status;
 
-use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
 use flagmint_log::{DecisionLog, LogError};
-use flagmint_store::{Emission, Position, RollupStore, StoreError};
+use flagmint_store::{RollupStore, StoreError};
 use thiserror::Error;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use crate::fold::{DeadLetter, Emitted, FoldLimits};
+use crate::fold::{DeadLetter, FoldLimits};
 use crate::limits;
-use partition::Partition;
+use assigned::Assigned;
+use emitter::{Emitter, Progress};
 
+pub use failpoint::{Failpoint, Step, UnknownFailpoint};
 pub use status::{PartitionStatus, Status};
 
 /// How the loop works, and whom it reports to.
@@ -35,22 +44,28 @@ pub struct Settings {
     pub emit_interval_min: Duration,
     /// Longest time that folded cells wait while there is more to fold.
     pub emit_interval: Duration,
+    /// How long folding goes on, at most, once told to stop. What is left then is folded by the next run.
+    pub drain_fold_max: Duration,
     /// Takes the records that could not be read. The loop waits while it is full. A crash may repeat some.
     pub dead_letters: mpsc::Sender<DeadLetter>,
-    /// Takes the state of the loop after each emission; [`watch::Sender::subscribe`] it beforehand.
+    /// Takes the state of the loop after each change; [`watch::Sender::subscribe`] it beforehand.
     pub status: watch::Sender<Status>,
+    /// Where to crash, for tests.
+    pub failpoint: Failpoint,
 }
 
 impl Settings {
-    /// The intervals and limits of [`limits`].
+    /// The intervals and limits of [`limits`]; a drain folds all there is.
     #[must_use]
     pub fn new(dead_letters: mpsc::Sender<DeadLetter>, status: watch::Sender<Status>) -> Self {
         Self {
             fold: FoldLimits::default(),
             emit_interval_min: limits::EMIT_INTERVAL_MIN,
             emit_interval: limits::EMIT_INTERVAL,
+            drain_fold_max: Duration::MAX,
             dead_letters,
             status,
+            failpoint: Failpoint::default(),
         }
     }
 }
@@ -79,7 +94,7 @@ pub enum RunError {
     Fold(String),
 }
 
-/// Runs until `shutdown` completes and everything then in the log is folded and emitted.
+/// Runs until `shutdown` completes and everything then in the assigned partitions is folded and emitted.
 ///
 /// # Errors
 /// If the log or the store fails for good; see [`RunError`]. Nothing is lost by that: a new run resumes from the store.
@@ -90,188 +105,181 @@ pub async fn run<L: DecisionLog, S: RollupStore>(
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), RunError> {
     let mut shutdown = pin!(shutdown);
-    let mut aggregator = Aggregator::open(log, store, settings).await?;
-    let mut is_draining = false;
+    let mut aggregator = Aggregator::new(log, store, settings);
+    let mut has_more = true;
     loop {
-        let has_more = aggregator.fold_once().await?;
-        let is_drained = is_draining && !has_more;
-        if is_drained || aggregator.is_emission_due(has_more) {
-            aggregator.emit(is_draining).await?;
+        if aggregator.may_fold() {
+            has_more = aggregator.fold_once().await?;
         }
-        if is_drained {
+        aggregator.emit_if_due(has_more);
+        if aggregator.is_drained(has_more) {
             return Ok(());
         }
-        if has_more {
-            // Folding may never wait for anything: let others run.
-            tokio::task::yield_now().await;
-            is_draining = is_draining || is_ready(shutdown.as_mut()).await;
-        } else if !is_draining {
-            tokio::select! {
-                () = shutdown.as_mut() => is_draining = true,
-                woken = aggregator.wait() => woken?,
-            }
-        }
+        let is_draining = aggregator.drain.is_some();
+        let woken = tokio::select! {
+            biased;
+            () = shutdown.as_mut(), if !is_draining => Woken::Stop,
+            woken = aggregator.wait(has_more) => woken?,
+        };
+        aggregator.react(woken)?;
     }
 }
 
-/// Whether a future has completed; it is not polled again afterwards.
-async fn is_ready(mut future: Pin<&mut (impl Future<Output = ()> + Send)>) -> bool {
-    poll_fn(|context| Poll::Ready(future.as_mut().poll(context).is_ready())).await
+/// Why the loop goes round again.
+enum Woken {
+    /// It was told to stop.
+    Stop,
+    /// The log may have more, or an emission is due.
+    Work,
+    /// The store took an emission or did not.
+    Emission(Progress),
 }
 
-/// Completes when a partition of the log has grown.
-type Growth<'a> = Pin<Box<dyn Future<Output = Result<(), LogError>> + Send + 'a>>;
-
 struct Aggregator<L, S> {
-    log: Arc<L>,
-    store: Arc<S>,
     settings: Settings,
-    partitions: Vec<Partition>,
+    assigned: Assigned<L, S>,
+    emitter: Emitter<S>,
+    lag: lag::Meter<L>,
     status: Status,
     last_emission: Instant,
     /// Records were folded since the last emission.
     is_dirty: bool,
+    /// Since when it drains.
+    drain: Option<Instant>,
 }
 
 impl<L: DecisionLog, S: RollupStore> Aggregator<L, S> {
-    async fn open(log: Arc<L>, store: Arc<S>, settings: Settings) -> Result<Self, RunError> {
-        let stored = store.resume_positions().await?;
-        let mut partitions = Vec::new();
-        for number in 0..log.partitions() {
-            let of_this = |position: &&Position| position.partition == number && position.epoch == log.epoch();
-            let position = stored.iter().find(of_this).copied();
-            partitions.push(Partition::open(&*log, number, position, settings.fold).await?);
-        }
-        let mut aggregator = Self {
-            log,
-            store,
-            settings,
-            partitions,
+    fn new(log: Arc<L>, store: Arc<S>, settings: Settings) -> Self {
+        let failpoint = settings.failpoint.clone();
+        Self {
+            assigned: Assigned::new(Arc::clone(&log), Arc::clone(&store), settings.fold, failpoint.clone()),
+            emitter: Emitter::new(store, failpoint),
+            lag: lag::Meter::new(log),
             status: Status::default(),
             last_emission: Instant::now(),
             is_dirty: false,
-        };
-        aggregator.publish().await?;
-        Ok(aggregator)
-    }
-
-    /// Reads each partition once; whether any had something.
-    async fn fold_once(&mut self) -> Result<bool, RunError> {
-        let mut records = 0;
-        for partition in &mut self.partitions {
-            let step = partition.step(&*self.log).await?;
-            records += step.records;
-            for letter in step.dead_letters {
-                self.status.parked_records += 1;
-                metrics::counter!("flagmint_aggregator_parked_records_total").increment(1);
-                tracing::warn!(
-                    partition = letter.partition,
-                    offset = letter.offset,
-                    reason = letter.reason,
-                    "record parked"
-                );
-                if self.settings.dead_letters.send(letter).await.is_err() {
-                    tracing::error!("nobody takes dead letters any more; the record stays in the log only");
-                }
-            }
+            drain: None,
+            settings,
         }
-        metrics::counter!("flagmint_aggregator_records_total").increment(records);
-        self.is_dirty |= records > 0;
-        Ok(records > 0)
     }
 
-    fn is_emission_due(&self, has_more: bool) -> bool {
-        let interval = if has_more { self.settings.emit_interval } else { self.settings.emit_interval_min };
-        let pending: usize = self.partitions.iter().map(|partition| partition.fold().pending_cells()).sum();
-        self.is_dirty && (self.last_emission.elapsed() >= interval || pending >= limits::PENDING_CELLS)
+    /// Whether there is room for more cells.
+    fn may_fold(&self) -> bool {
+        let is_full = self.emitter.is_busy() && self.is_due(true);
+        !is_full && !self.is_out_of_time()
     }
 
-    /// Waits until there is something to read or to emit.
-    async fn wait(&self) -> Result<(), RunError> {
-        let wait = if self.is_dirty {
-            self.settings.emit_interval_min.saturating_sub(self.last_emission.elapsed())
+    /// Follows the assignment and reads each partition once; whether any had something.
+    async fn fold_once(&mut self) -> Result<bool, RunError> {
+        self.is_dirty |= self.assigned.follow()?;
+        self.settings.failpoint.pass(Step::BeforeRead);
+        let step = self.assigned.step().await?;
+        metrics::counter!("flagmint_aggregator_records_total").increment(step.records);
+        for letter in step.dead_letters {
+            self.park(letter).await;
+        }
+        if step.records > 0 {
+            self.is_dirty = true;
+            self.settings.failpoint.pass(Step::AfterFold);
+        }
+        Ok(step.records > 0)
+    }
+
+    async fn park(&mut self, letter: DeadLetter) {
+        self.status.parked_records += 1;
+        metrics::counter!("flagmint_aggregator_parked_records_total").increment(1);
+        tracing::warn!(partition = letter.partition, offset = letter.offset, reason = letter.reason, "record parked");
+        if self.settings.dead_letters.send(letter).await.is_err() {
+            tracing::error!("nobody takes dead letters any more; the record stays in the log only");
+        }
+    }
+
+    fn is_due(&self, has_more: bool) -> bool {
+        let interval = match self.drain {
+            Some(_) if !has_more || self.is_out_of_time() => Duration::ZERO,
+            _ if has_more => self.settings.emit_interval,
+            _ => self.settings.emit_interval_min,
+        };
+        let pending = || self.assigned.pending_cells() >= limits::PENDING_CELLS;
+        self.is_dirty && (self.last_emission.elapsed() >= interval || pending())
+    }
+
+    /// Hands all changed cells over, if it is time and the last ones were taken.
+    fn emit_if_due(&mut self, has_more: bool) {
+        if self.emitter.is_busy() || !self.is_due(has_more) {
+            return;
+        }
+        self.last_emission = Instant::now();
+        self.is_dirty = false;
+        let (cells, positions) = self.assigned.emit();
+        if !positions.is_empty() {
+            self.emitter.start(&cells, positions);
+        }
+    }
+
+    /// Whether everything is done that a drain does.
+    fn is_drained(&self, has_more: bool) -> bool {
+        let is_folded = (!has_more && !self.assigned.is_opening()) || self.is_out_of_time();
+        self.drain.is_some() && is_folded && !self.is_dirty && !self.emitter.is_busy()
+    }
+
+    /// Whether a drain may fold no more.
+    fn is_out_of_time(&self) -> bool {
+        self.drain.is_some_and(|since| since.elapsed() >= self.settings.drain_fold_max)
+    }
+
+    /// Waits until there is something to do.
+    async fn wait(&mut self, has_more: bool) -> Result<Woken, RunError> {
+        let is_full = !self.may_fold();
+        let emission_wait = if self.is_dirty && !self.emitter.is_busy() {
+            let interval = if has_more { self.settings.emit_interval } else { self.settings.emit_interval_min };
+            interval.saturating_sub(self.last_emission.elapsed())
         } else {
             limits::IDLE_WAIT
         };
-        let moving = self.partitions.iter().filter(|partition| !partition.is_stopped);
-        let mut grown: Vec<Growth<'_>> = Vec::new();
-        for partition in moving {
-            grown.push(Box::pin(self.log.wait_beyond(partition.number, partition.fold().next_offset())));
-        }
-        let any_grown = poll_fn(|context| {
-            let ready = grown.iter_mut().find_map(|future| match future.as_mut().poll(context) {
-                Poll::Ready(result) => Some(result),
-                Poll::Pending => None,
-            });
-            ready.map_or(Poll::Pending, Poll::Ready)
-        });
-        match tokio::time::timeout(wait, any_grown).await {
-            Ok(result) => Ok(result?),
-            Err(_elapsed) => Ok(()),
+        tokio::select! {
+            biased;
+            progress = self.emitter.progress() => Ok(Woken::Emission(progress?)),
+            // Folding may never wait for anything: let others run.
+            () = tokio::task::yield_now(), if has_more && !is_full => Ok(Woken::Work),
+            woken = self.assigned.wait(), if !has_more && !is_full => woken.map(|()| Woken::Work),
+            () = self.lag.measured() => Ok(Woken::Work),
+            () = tokio::time::sleep(emission_wait) => Ok(Woken::Work),
         }
     }
 
-    /// Hands all changed cells over, the same rows again and again until the store takes them.
-    async fn emit(&mut self, is_draining: bool) -> Result<(), RunError> {
-        let started = Instant::now();
-        let (mut cells, mut positions) = (Emitted::default(), Vec::new());
-        for partition in &mut self.partitions {
-            if let Some((mut own, position)) = partition.fold_mut().emit() {
-                cells.append(&mut own);
-                positions.push(position);
+    fn react(&mut self, woken: Woken) -> Result<(), RunError> {
+        match woken {
+            Woken::Stop => self.drain = Some(Instant::now()),
+            Woken::Emission(Progress::Taken(positions)) => {
+                self.status.store_trouble = None;
+                self.assigned.acknowledge(&positions);
             }
-        }
-        self.is_dirty = false;
-        self.last_emission = started;
-        if !positions.is_empty() {
-            metrics::counter!("flagmint_aggregator_cells_total").increment(cells.len() as u64);
-            self.upsert(Emission { cells: cells.to_batches(), positions }, is_draining).await?;
-            metrics::histogram!("flagmint_aggregator_emission_seconds").record(started.elapsed().as_secs_f64());
-        }
-        self.publish().await
-    }
-
-    async fn upsert(&mut self, emission: Emission, is_draining: bool) -> Result<(), RunError> {
-        let (mut wait, longest) = limits::RETRY_WAIT;
-        let started = Instant::now();
-        loop {
-            match self.store.upsert(emission.clone()).await {
-                Ok(()) => return Ok(()),
-                Err(StoreError::Retry(reason)) if !is_draining || started.elapsed() < limits::DRAIN_WAIT => {
-                    tracing::warn!(reason, "the rollup store does not take cells; they are offered again");
-                    self.status.upsert_retries += 1;
-                    metrics::counter!("flagmint_aggregator_upsert_retries_total").increment(1);
-                    self.settings.status.send_replace(self.status.clone());
-                    tokio::time::sleep(wait).await;
-                    wait = (wait * 2).min(longest);
+            Woken::Emission(Progress::Refused(reason)) => {
+                self.status.upsert_retries += 1;
+                if self.drain.is_some_and(|since| since.elapsed() >= limits::DRAIN_WAIT) {
+                    return Err(StoreError::Retry(reason).into());
                 }
-                Err(error) => return Err(error.into()),
+                self.status.store_trouble = Some(reason);
             }
+            Woken::Work => {}
         }
+        self.publish();
+        Ok(())
     }
 
-    /// Tells where the loop stands, after an emission: everything folded is then in the store.
-    async fn publish(&mut self) -> Result<(), RunError> {
-        self.status.partitions.clear();
-        for partition in &self.partitions {
-            let fold = partition.fold();
-            let end = match self.log.bounds(partition.number).await {
-                Ok(bounds) => bounds.end,
-                Err(LogError::Retry(_)) => fold.next_offset(),
-                Err(error) => return Err(error.into()),
-            };
-            let lag_records = end.saturating_sub(fold.next_offset());
-            metrics::gauge!("flagmint_aggregator_lag_records", "partition" => partition.number.to_string())
-                .set(lag_records as f64);
-            self.status.partitions.push(PartitionStatus {
-                partition: partition.number,
-                emitted_offset: fold.next_offset(),
-                lag_records,
-                complete_through_us: fold.complete_through_us(),
-                is_stopped: partition.is_stopped,
-            });
-        }
-        self.settings.status.send_replace(self.status.clone());
-        Ok(())
+    /// Tells where the loop stands.
+    fn publish(&mut self) {
+        let mut status = Status { partitions: self.assigned.status(&self.lag), ..self.status.clone() };
+        status.generation = self.assigned.generation();
+        status.is_opening = self.assigned.is_opening();
+        status.log_trouble = self.assigned.log_trouble();
+        status.store_trouble = status.store_trouble.or_else(|| self.assigned.store_trouble());
+        self.lag.watch(status.partitions.iter().map(|partition| partition.partition));
+        self.settings.status.send_if_modified(|held| {
+            let is_other = *held != status;
+            *held = status;
+            is_other
+        });
     }
 }

@@ -226,10 +226,7 @@ async fn catch_up(log: &LocalLog, mut statuses: watch::Receiver<aggregator::Stat
     for partition in 0..log.partitions() {
         let end = log.bounds(partition).await.map_err(|error| refuse(&error))?.end;
         let is_there = |status: &aggregator::Status| {
-            status
-                .partitions
-                .get(partition as usize)
-                .is_some_and(|found| found.emitted_offset >= end || found.is_stopped)
+            status.partition(partition).is_some_and(|found| found.emitted_offset >= end || found.is_stopped)
         };
         statuses.wait_for(is_there).await.map_err(|_| refuse(&"the fold ended at its start; its log line says why"))?;
     }

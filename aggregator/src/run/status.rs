@@ -7,7 +7,7 @@ pub struct PartitionStatus {
     pub partition: u32,
     /// The offset that follows the last record whose cells the store has taken.
     pub emitted_offset: u64,
-    /// Records in the log that are not folded yet, as of the last emission.
+    /// Records in the log that are not folded yet, as of about a second ago.
     pub lag_records: u64,
     /// Every event of this partition before this is in the store, microseconds; `i64::MIN` if unknown.
     pub complete_through_us: i64,
@@ -18,15 +18,29 @@ pub struct PartitionStatus {
 /// The state of the loop.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Status {
-    /// By partition number; empty before the loop has found out where it stands.
+    /// Of the assignment that is followed; 0 before the first.
+    pub generation: u64,
+    /// The partitions that are folded here, by number; those being opened are missing.
     pub partitions: Vec<PartitionStatus>,
+    /// Some assigned partitions are being opened: their position is asked for, or what precedes it read.
+    pub is_opening: bool,
     /// Records parked since the start.
     pub parked_records: u64,
     /// Upserts that failed and were tried again since the start.
     pub upsert_retries: u64,
+    /// What the store said last, if it does not work now.
+    pub store_trouble: Option<String>,
+    /// What the log said last, if it cannot be read now.
+    pub log_trouble: Option<String>,
 }
 
 impl Status {
+    /// One partition, if it is folded here.
+    #[must_use]
+    pub fn partition(&self, number: u32) -> Option<&PartitionStatus> {
+        self.partitions.iter().find(|partition| partition.partition == number)
+    }
+
     /// Records in the log that are not folded yet.
     #[must_use]
     pub fn lag_records(&self) -> u64 {

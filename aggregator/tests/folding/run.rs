@@ -21,14 +21,14 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 const PARTITIONS: u32 = 2;
 
-fn settings() -> (Settings, watch::Receiver<Status>) {
+pub fn settings() -> (Settings, watch::Receiver<Status>) {
     let (dead_letters, mut taken) = mpsc::channel(8);
     tokio::spawn(async move { while taken.recv().await.is_some() {} });
     let (status, statuses) = watch::channel(Status::default());
     (Settings { fold: LIMITS, ..Settings::new(dead_letters, status) }, statuses)
 }
 
-fn open_store(directory: &Path) -> ParquetStore {
+pub fn open_store(directory: &Path) -> ParquetStore {
     ParquetStore::open(directory, &StoreOptions::default()).unwrap()
 }
 
@@ -40,13 +40,22 @@ async fn append(log: &LocalLog, world: &World, range: std::ops::Range<usize>) {
     }
 }
 
+/// Waits until nobody holds the store any more: tasks that are told to end do so in their own time.
+async fn closed(store: Arc<ParquetStore>) {
+    let held = Arc::downgrade(&store);
+    drop(store);
+    while held.strong_count() > 0 {
+        tokio::task::yield_now().await;
+    }
+}
+
 /// Folds all of the log and ends in order.
-async fn drain<S: RollupStore>(log: &Arc<LocalLog>, store: Arc<S>) -> Result<(), RunError> {
+pub async fn drain<L: DecisionLog, S: RollupStore>(log: &Arc<L>, store: Arc<S>) -> Result<(), RunError> {
     run(Arc::clone(log), store, settings().0, std::future::ready(())).await
 }
 
 /// Sums over everything, of columns of different tables.
-async fn totals(store: &impl RollupStore) -> Vec<u64> {
+pub async fn totals(store: &impl RollupStore) -> Vec<u64> {
     let columns = [
         (Table::Ledger, "produced"),
         (Table::Ledger, "counted"),
@@ -179,6 +188,7 @@ async fn a_loop_cut_off_anywhere_is_resumed_without_a_trace() {
         }
         folding.abort();
         assert!(folding.await.unwrap_err().is_cancelled());
+        closed(store).await;
     }
     assert!(resumed_later > 0, "seed {seed}: no restart began behind the first chunk");
     let store = Arc::new(open_store(&rollups));
