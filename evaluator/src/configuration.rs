@@ -2,12 +2,14 @@
 //! followed by notifications. The only module of this crate that talks to Postgres.
 //!
 //! With Postgres away everything loaded stays in force. A notification may be lost with its connection, so each
-//! new connection compares everything, and so does a slow timer.
+//! new connection compares everything, and so does a slow timer. What is loaded is also kept on disk ([`LastGood`]), for a start
+//! with Postgres away.
+
+mod last_good;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use flagmint_ingest::{ContextRedactor, EnvironmentIdentity};
 use flagmint_schemas::ids::{EnvironmentId, KeyId, OrganizationId, ProjectId};
 use sqlx::postgres::{PgListener, PgPoolOptions};
 use sqlx::{PgPool, Row};
@@ -18,11 +20,11 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use crate::directory::{Directory, KeyFacts};
-use crate::engine::CompiledEnvironment;
 use crate::limits::{
     LAST_USED_INTERVAL, POSTGRES_CONNECTIONS, RATE_LIMIT_PER_MINUTE, RESYNC_INTERVAL, RETRY_FIRST, RETRY_MAX,
 };
-use crate::snapshot::{Configuration, Snapshot, recorded_outcomes};
+pub use last_good::{CopyError, LastGood, Loaded};
+use last_good::{KeptKey, KeptSnapshot};
 
 const CONFIGURATION_CHANNEL: &str = "flagmint_config";
 const KEYS_CHANNEL: &str = "flagmint_keys";
@@ -36,6 +38,7 @@ pub struct SourceError(#[from] sqlx::Error);
 #[derive(Clone)]
 pub struct ConfigurationSource {
     pool: PgPool,
+    last_good: Option<Arc<LastGood>>,
 }
 
 impl ConfigurationSource {
@@ -45,7 +48,13 @@ impl ConfigurationSource {
     /// If the URL cannot be read.
     pub fn new(url: &str) -> Result<Self, SourceError> {
         let pool = PgPoolOptions::new().max_connections(POSTGRES_CONNECTIONS).connect_lazy(url)?;
-        Ok(Self { pool })
+        Ok(Self { pool, last_good: None })
+    }
+
+    /// The same, which keeps what it loads on disk, too, while it follows.
+    #[must_use]
+    pub fn with_last_good(self, last_good: Arc<LastGood>) -> Self {
+        Self { last_good: Some(last_good), ..self }
     }
 
     /// Loads everything once, so that a caller can be told at once that it fails.
@@ -61,10 +70,18 @@ impl ConfigurationSource {
 
     /// Keeps `directory` in step until `shutdown`.
     pub async fn follow(self, directory: Arc<Directory>, shutdown: CancellationToken) {
+        let writing = self.last_good.clone().map(|last_good| tokio::spawn(last_good.write(shutdown.clone())));
+        self.follow_changes(&directory, &shutdown).await;
+        if let Some(Err(error)) = futures::future::OptionFuture::from(writing).await {
+            warn!(%error, "the copy of the configuration is not up to date");
+        }
+    }
+
+    async fn follow_changes(&self, directory: &Directory, shutdown: &CancellationToken) {
         let mut wait = RETRY_FIRST;
         while !shutdown.is_cancelled() {
             let followed = tokio::select! {
-                followed = self.follow_once(&directory, &mut wait) => followed,
+                followed = self.follow_once(directory, &mut wait) => followed,
                 () = shutdown.cancelled() => break,
             };
             if let Err(error) = followed {
@@ -123,11 +140,16 @@ impl ConfigurationSource {
         .fetch_all(&self.pool)
         .await?;
         let held: HashMap<EnvironmentId, i64> = directory.versions();
+        let mut known = Vec::new();
         for row in revisions {
             let id = EnvironmentId(row.try_get("environment_id")?);
             if held.get(&id) != Some(&row.try_get("revision")?) {
                 self.load_snapshot(directory, id).await?;
             }
+            known.push(id);
+        }
+        if let Some(last_good) = &self.last_good {
+            last_good.keep_only(known);
         }
         Ok(())
     }
@@ -142,34 +164,25 @@ impl ConfigurationSource {
         .fetch_optional(&self.pool)
         .await?;
         let Some(row) = row else { return Ok(()) };
-        let identity = EnvironmentIdentity {
+        let pseudonym_key: Vec<u8> = row.try_get("pseudonym_key")?;
+        let kept = KeptSnapshot {
+            environment: id,
             organization: OrganizationId(row.try_get("organization_id")?),
             project: ProjectId(row.try_get("project_id")?),
-            environment: id,
+            version: row.try_get::<i64, _>("version")?.unsigned_abs(),
+            revision: row.try_get("revision")?,
+            subscription_active: row.try_get("subscription_active")?,
+            log_raw_context: row.try_get("log_raw_context")?,
+            pseudonym_key: pseudonym_key.try_into().map_err(|_| not_32_bytes("pseudonym_key"))?,
+            compiled: row.try_get("compiled")?,
         };
-        let configuration = match Configuration::parse(row.try_get("compiled")?) {
-            Ok(configuration) => configuration,
-            Err(error) => {
-                warn!(environment = %id, %error, "unreadable configuration: the last good one stays in force");
-                return Ok(());
-            }
-        };
-        let compiled = CompiledEnvironment::compile(&configuration.flags, &configuration.segments);
-        let pseudonym_key: Vec<u8> = row.try_get("pseudonym_key")?;
-        let pseudonym_key = pseudonym_key
-            .try_into()
-            .map_err(|_| sqlx::Error::ColumnDecode { index: "pseudonym_key".into(), source: "not 32 bytes".into() })?;
-        let redactor = ContextRedactor::new(pseudonym_key, row.try_get("log_raw_context")?);
-        let recorder = directory.recorder_for(identity, recorded_outcomes(&compiled), redactor);
-        let version: i64 = row.try_get("version")?;
-        directory.publish(Snapshot::new(
-            identity,
-            version.unsigned_abs(),
-            row.try_get("revision")?,
-            row.try_get("subscription_active")?,
-            compiled,
-            Some(recorder),
-        ));
+        if let Err(error) = kept.put_in_force(directory) {
+            warn!(environment = %id, %error, "unreadable configuration: the last good one stays in force");
+            return Ok(());
+        }
+        if let Some(last_good) = &self.last_good {
+            last_good.keep(kept);
+        }
         Ok(())
     }
 
@@ -177,13 +190,21 @@ impl ConfigurationSource {
         let rows = sqlx::query(KEY_COLUMNS).fetch_all(&self.pool).await?;
         let keys = rows.iter().map(key_facts).collect::<Result<_, _>>()?;
         directory.replace_keys(keys);
+        self.keep_keys(directory);
         Ok(())
+    }
+
+    fn keep_keys(&self, directory: &Directory) {
+        if let Some(last_good) = &self.last_good {
+            last_good.keep_keys(directory.key_facts().iter().map(KeptKey::from).collect());
+        }
     }
 
     async fn load_key(&self, directory: &Directory, id: KeyId) -> Result<(), SourceError> {
         let one = format!("{KEY_COLUMNS} WHERE id = $1");
         if let Some(row) = sqlx::query(&one).bind(id.0).fetch_optional(&self.pool).await? {
             directory.put_key(key_facts(&row)?);
+            self.keep_keys(directory);
         }
         Ok(())
     }
@@ -213,12 +234,14 @@ fn key_facts(row: &sqlx::postgres::PgRow) -> Result<KeyFacts, sqlx::Error> {
     let limit: Option<i32> = row.try_get("rate_limit_per_minute")?;
     Ok(KeyFacts {
         id: KeyId(row.try_get("id")?),
-        hash: hash
-            .try_into()
-            .map_err(|_| sqlx::Error::ColumnDecode { index: "key_hash".into(), source: "not 32 bytes".into() })?,
+        hash: hash.try_into().map_err(|_| not_32_bytes("key_hash"))?,
         environment: EnvironmentId(row.try_get("environment_id")?),
         expires_at_us: row.try_get("expires_at_us")?,
         revoked: row.try_get("revoked")?,
         rate_limit_per_minute: limit.map_or(RATE_LIMIT_PER_MINUTE, i32::unsigned_abs),
     })
+}
+
+fn not_32_bytes(column: &str) -> sqlx::Error {
+    sqlx::Error::ColumnDecode { index: column.into(), source: "not 32 bytes".into() }
 }

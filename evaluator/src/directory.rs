@@ -85,6 +85,8 @@ pub struct Directory {
     recorder: Recorder,
     loaded: AtomicBool,
     source_away: AtomicBool,
+    /// When the copy on disk was last written that is in force; 0 when configuration is the source's own.
+    copy_written_us: AtomicI64,
 }
 
 impl Directory {
@@ -97,6 +99,7 @@ impl Directory {
             recorder,
             loaded: AtomicBool::new(false),
             source_away: AtomicBool::new(false),
+            copy_written_us: AtomicI64::new(0),
         }
     }
 
@@ -187,6 +190,12 @@ impl Directory {
         Arc::clone(environments.entry(id).or_insert_with(new))
     }
 
+    /// What is known of all keys.
+    #[must_use]
+    pub fn key_facts(&self) -> Vec<KeyFacts> {
+        self.keys.load().values().map(|key| key.facts.clone()).collect()
+    }
+
     /// Keys used since this was last asked, with the time of their last use in microseconds.
     #[must_use]
     pub fn take_used(&self) -> Vec<(KeyId, i64)> {
@@ -210,7 +219,20 @@ impl Directory {
     pub(crate) fn set_source_state(&self, away: bool) {
         self.source_away.store(away, Ordering::Release);
         if !away {
+            self.copy_written_us.store(0, Ordering::Release);
             self.loaded.store(true, Ordering::Release);
         }
+    }
+
+    /// When the copy on disk was last written whose configuration is in force, microseconds; `None` once the source was reached.
+    #[must_use]
+    pub fn copy_written_us(&self) -> Option<i64> {
+        Some(self.copy_written_us.load(Ordering::Acquire)).filter(|us| *us != 0)
+    }
+
+    pub(crate) fn set_loaded_from_copy(&self, written_us: i64) {
+        self.source_away.store(true, Ordering::Release);
+        self.copy_written_us.store(written_us, Ordering::Release);
+        self.loaded.store(true, Ordering::Release);
     }
 }

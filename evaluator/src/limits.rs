@@ -42,3 +42,7 @@ pub const CONTEXT_CACHE_ENTRY_BYTES: usize = 512;
 
 /// See [`CONTEXT_CACHE_ENTRY_BYTES`]: a member of ten bytes of JSON becomes some 90 bytes of map entry, attribute and text.
 pub const CONTEXT_CACHE_FACTOR: usize = 8;
+
+/// Bytes of one file of the configuration's copy on disk at most: a compiled environment is some megabytes at its own limits, a million
+/// keys are 200 MB.
+pub const COPY_FILE_BYTES_MAX: usize = 1 << 30;
