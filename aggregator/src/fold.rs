@@ -23,13 +23,16 @@ mod chunk;
 mod dead_letter;
 mod duplicates;
 mod emission;
-mod groups;
 mod hash;
+mod histograms;
 mod keys;
+mod lanes;
 mod producers;
 mod profile;
-mod sketch;
+mod sightings;
+mod sums;
 mod time;
+mod uniques;
 
 use flagmint_log::Record;
 use flagmint_schemas::batch::{BatchHeader, BatchView};

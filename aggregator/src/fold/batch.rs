@@ -1,8 +1,8 @@
 //! Folding one batch into the open chunk.
 //!
 //! A batch repeats few combinations, so cells are looked up once per combination and batch. Calls with the same source, minute
-//! and way of counting form a class; the decisions of a class with one outcome form a group, which is applied to its
-//! cells in one go ([`super::groups`]).
+//! and way of counting form a class; what the decisions of a class with one outcome add up to ([`super::sums`]) and what a class saw of
+//! a context ([`super::sightings`]) goes to its cells at the end.
 
 use flagmint_schemas::batch::{BatchView, Call, Caller};
 use flagmint_schemas::decision::{Reason, Trigger};
@@ -13,12 +13,13 @@ use uuid::Uuid;
 
 use super::cells::ABSENT;
 use super::chunk::{Chunk, Context, DecisionSlots};
-use super::groups::{CallShare, Group, Groups};
 use super::hash;
 use super::keys::{Client, ContextKey, ContextText, DecisionKey, UsageKey};
 use super::profile::{Profile, Sighting};
-use super::sketch::Mark;
+use super::sightings::{SeenContexts, Sightings};
+use super::sums::Sums;
 use super::time::{day_of, is_believed, minute_of};
+use super::uniques::Mark;
 use crate::limits::BATCH_CLASSES;
 
 /// What a batch adds to the ledger.
@@ -37,7 +38,7 @@ pub(super) struct Scratch {
     classes: Vec<Class>,
     /// How many of `classes` are in use.
     used: usize,
-    groups: Groups,
+    sums: Sums,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -60,7 +61,11 @@ struct ClassKey {
 #[derive(Debug)]
 struct Class {
     key: ClassKey,
-    contexts: Vec<u32>,
+    /// Where its latencies are.
+    histograms: u32,
+    /// Where its distinct users are.
+    uniques: u32,
+    contexts: SeenContexts,
 }
 
 /// Folds all rows of a batch; `environment` is its number in the chunk.
@@ -74,9 +79,9 @@ pub(super) fn fold(
     scratch.callers.clear();
     scratch.callers.resize(view.callers().len(), None);
     scratch.used = 0;
-    scratch.groups.start(view.outcomes().len());
+    scratch.sums.start(view.outcomes().len());
     let totals = Totals::default();
-    let mut fold = BatchFold { view, environment, append_time_us, chunk, scratch, distinct: None, totals };
+    let mut fold = BatchFold { view, environment, append_time_us, chunk, scratch, today: None, totals };
     fold.calls();
     fold.apply();
     fold.totals
@@ -88,8 +93,8 @@ struct BatchFold<'a> {
     append_time_us: i64,
     chunk: &'a mut Chunk,
     scratch: &'a mut Scratch,
-    /// Slot of the environment's distinct contexts, once looked up.
-    distinct: Option<u32>,
+    /// Board of the environment's day of append, once looked up.
+    today: Option<u32>,
     totals: Totals,
 }
 
@@ -199,134 +204,154 @@ impl BatchFold<'_> {
         let scratch = &mut *self.scratch;
         let place = scratch.used;
         scratch.used += 1;
+        scratch.sums.add_class(place);
+        let histograms = self.chunk.histograms.board(self.environment, key.minute_us);
+        let uniques = self.chunk.uniques.board(self.environment, day_of(key.minute_us));
         if place == scratch.classes.len() {
-            scratch.classes.push(Class { key, contexts: Vec::new() });
+            scratch.classes.push(Class { key, histograms, uniques, contexts: SeenContexts::default() });
         }
         let class = &mut scratch.classes[place];
-        class.key = key;
-        class.contexts.clear();
-        class.contexts.resize(self.view.contexts().len(), ABSENT);
+        (class.key, class.histograms, class.uniques) = (key, histograms, uniques);
+        class.contexts.start(self.view.contexts().len());
         place
     }
 
     fn decisions(&mut self, class: usize, call: &CallRow, outcomes: &[u32], counts: &[u32]) {
         let evaluations = counts.iter().map(|&count| u64::from(count)).sum();
         let mark = self.context(class, call, evaluations);
-        if outcomes.is_empty() {
-            return;
-        }
-        let rows = outcomes.len() as u64;
-        let share = CallShare {
-            latency_us: call.latency_us,
-            bucket: bucket_of(u64::from(call.latency_us)),
-            evaluation_ns: u64::from(call.evaluation_ns) / rows,
-            mark,
-        };
-        self.scratch.groups.push(class, share, u64::from(call.evaluation_ns) % rows, outcomes, counts);
+        let Some(&first) = outcomes.first() else { return };
         self.totals.counted += evaluations;
         self.totals.clamped += if call.is_clamped { evaluations } else { 0 };
+        self.open_sums(class, outcomes);
+
+        let rows = outcomes.len() as u64;
+        let (latency_us, evaluation_ns) = (u64::from(call.latency_us), u64::from(call.evaluation_ns));
+        let &Class { key, histograms, uniques, .. } = &self.scratch.classes[class];
+        let sums = self.scratch.sums.of_class(class);
+        sums[first as usize].evaluation_ns += evaluation_ns % rows;
+        let share_ns = evaluation_ns / rows;
+        for (&outcome, &count) in outcomes.iter().zip(counts) {
+            let sum = &mut sums[outcome as usize];
+            sum.count += u64::from(count);
+            sum.latency_us += u64::from(count) * latency_us;
+            sum.evaluation_ns += share_ns;
+        }
+        if key.measure == measure::SERVED {
+            let columns = outcomes.iter().map(|outcome| sums[*outcome as usize].histogram);
+            self.chunk.histograms.count(histograms, bucket_of(latency_us), columns.zip(counts.iter().copied()));
+        }
+        if let (Some(mark), true) = (mark, key.is_counted) {
+            self.chunk.uniques.raise(uniques, mark, outcomes.iter().map(|outcome| sums[*outcome as usize].unique));
+        }
     }
 
-    /// Brings what the groups hold into the cells, and empties them.
-    fn apply(&mut self) {
-        let mut groups = std::mem::take(&mut self.scratch.groups);
-        groups.sort();
-        for group in groups.iter() {
-            let key = self.scratch.classes[group.class].key;
-            self.group(key, group.outcome, &group);
+    /// Makes sure that there is a sum for each of the outcomes.
+    #[inline]
+    fn open_sums(&mut self, class: usize, outcomes: &[u32]) {
+        for &outcome in outcomes {
+            if !self.scratch.sums.of_class(class)[outcome as usize].is_open() {
+                self.open_sum(class, outcome);
+            }
         }
-        groups.clear();
-        self.scratch.groups = groups;
     }
 
-    /// Takes the call's context in; returns the mark of its user key if it has one.
-    fn context(&mut self, class: usize, call: &CallRow, evaluations: u64) -> Option<Mark> {
-        if call.context == Call::NO_CONTEXT {
-            return None;
-        }
-        let (view, row) = (self.view, call.context as usize);
-        let contexts = view.contexts();
-        let sighting = Sighting {
-            seen_us: call.time_us,
-            attributes_json: contexts.attributes_json().get(row),
-            omitted: contexts.attributes_omitted()[row],
-            client: call.caller.client,
-        };
-        let mut slot = self.scratch.classes[class].contexts[row];
-        if slot == ABSENT {
-            slot = self.resolve_context(class, row, sighting);
-        }
-        if slot != UNNAMED {
-            let context = self.chunk.contexts.change(slot);
-            context.evaluations += evaluations;
-            context.first_seen_us = context.first_seen_us.min(call.time_us);
-            context.last_seen_us = context.last_seen_us.max(call.time_us);
-            context.profile.update(sighting, &self.chunk.clients);
-        }
-        let user_hash = contexts.user_hash()[row];
-        (user_hash != 0).then(|| Mark::of(user_hash))
-    }
-
-    /// Looks a context up, once per class, and takes it into the environment's distinct contexts.
-    fn resolve_context(&mut self, class: usize, row: usize, sighting: Sighting<'_>) -> u32 {
-        let contexts = self.view.contexts();
-        let (key, user_hash) = (contexts.key().get(row), contexts.user_hash()[row]);
-        let distinct = if key.is_empty() { user_hash } else { hash::stable(key) };
-        let chunk = &mut *self.chunk;
-        if !key.is_empty() || user_hash != 0 {
-            let slot = *self.distinct.get_or_insert_with(|| {
-                chunk.unique_slot(self.environment, FlagId::NONE, VariationId::NONE, self.append_time_us)
-            });
-            chunk.raise_all(slot, std::iter::once(Mark::of(distinct)));
-        }
-        let slot = if key.is_empty() {
-            UNNAMED
-        } else {
-            let ClassKey { source, minute_us, .. } = self.scratch.classes[class].key;
-            let kind = chunk.text(contexts.kind().get(row));
-            let environment = self.environment;
-            let name = ContextKey { environment, source, kind, day_us: day_of(minute_us), key: ContextText::of(key) };
-            let new = || Context {
-                evaluations: 0,
-                first_seen_us: sighting.seen_us,
-                last_seen_us: sighting.seen_us,
-                profile: Profile::new(sighting),
-            };
-            chunk.contexts.slot_with(name, new)
-        };
-        self.scratch.classes[class].contexts[row] = slot;
-        slot
-    }
-
-    /// Adds the decisions of one class with one outcome to their cells.
-    fn group(&mut self, key: ClassKey, outcome: usize, group: &Group<'_>) {
-        let outcomes = self.view.outcomes();
-        let flag = FlagId(Uuid::from_bytes(outcomes.flag()[outcome]));
-        let variation = VariationId(Uuid::from_bytes(outcomes.variation()[outcome]));
-        let counting = match (outcomes.analytics_enabled()[outcome] == 1, key.is_counted) {
+    fn open_sum(&mut self, class: usize, outcome: u32) {
+        let (outcomes, row) = (self.view.outcomes(), outcome as usize);
+        let key = self.scratch.classes[class].key;
+        let counting = match (outcomes.analytics_enabled()[row] == 1, key.is_counted) {
             (false, _) => counting::HIDDEN,
             (true, false) => counting::UNCOUNTED,
             (true, true) => counting::COUNTED,
         };
-        let DecisionSlots { decision, latency, unique } = self.chunk.decision_slots(DecisionKey {
+        let DecisionSlots { decision, latency, histogram, unique } = self.chunk.decision_slots(DecisionKey {
             environment: self.environment,
             source: key.source,
-            flag,
-            variation,
-            rule: RuleId(Uuid::from_bytes(outcomes.rule()[outcome])),
+            flag: FlagId(Uuid::from_bytes(outcomes.flag()[row])),
+            variation: VariationId(Uuid::from_bytes(outcomes.variation()[row])),
+            rule: RuleId(Uuid::from_bytes(outcomes.rule()[row])),
             minute_us: key.minute_us,
-            reason: outcomes.reason()[outcome],
-            error_code: outcomes.error_code()[outcome],
+            reason: outcomes.reason()[row],
+            error_code: outcomes.error_code()[row],
             measure: key.measure,
             counting,
         });
-        self.chunk.decisions.change(decision).count += group.count();
-        if latency != ABSENT {
-            group.add_latency(self.chunk.latency.change(latency));
+        self.scratch.sums.open(class, outcome, histogram, unique, decision, latency);
+    }
+
+    /// Brings what the classes hold into the cells, and empties them.
+    fn apply(&mut self) {
+        for (target, sum) in self.scratch.sums.drain() {
+            self.chunk.decisions.change(target.decision).count += sum.count;
+            if target.latency != ABSENT {
+                let latency = self.chunk.latency.change(target.latency);
+                latency.count += sum.count;
+                latency.latency_us += sum.latency_us;
+                latency.evaluation_ns += sum.evaluation_ns;
+            }
         }
-        if unique != ABSENT {
-            self.chunk.raise_all(unique, group.marks());
+        for class in 0..self.scratch.used {
+            let mut contexts = std::mem::take(&mut self.scratch.classes[class].contexts);
+            let key = self.scratch.classes[class].key;
+            for (row, sightings) in contexts.drain() {
+                self.sighted(key, row as usize, sightings);
+            }
+            self.scratch.classes[class].contexts = contexts;
         }
+    }
+
+    /// Notes the call's context; returns the mark of its user key if it has one.
+    fn context(&mut self, class: usize, call: &CallRow, evaluations: u64) -> Option<Mark> {
+        if call.context == Call::NO_CONTEXT {
+            return None;
+        }
+        let class = &mut self.scratch.classes[class];
+        if let Some(before) = class.contexts.add(call.context, evaluations, call.time_us, call.caller.client) {
+            let key = class.key;
+            self.sighted(key, call.context as usize, before);
+        }
+        let user_hash = self.view.contexts().user_hash()[call.context as usize];
+        (user_hash != 0).then(|| Mark::of(user_hash))
+    }
+
+    /// Brings what a class saw of a context into its cell and into the environment's distinct contexts.
+    fn sighted(&mut self, class: ClassKey, row: usize, sightings: Sightings) {
+        let contexts = self.view.contexts();
+        let (text, user_hash) = (contexts.key().get(row), contexts.user_hash()[row]);
+        let chunk = &mut *self.chunk;
+        if !text.is_empty() || user_hash != 0 {
+            let distinct = if text.is_empty() { user_hash } else { hash::stable(text) };
+            let (environment, day_us) = (self.environment, day_of(self.append_time_us));
+            let board = *self.today.get_or_insert_with(|| chunk.uniques.board(environment, day_us));
+            chunk.uniques.raise_contexts(board, Mark::of(distinct));
+        }
+        // A context without a key cannot be told from others, so it has no cell of its own.
+        if text.is_empty() {
+            return;
+        }
+        let Sightings { evaluations, first_us, last_us, client } = sightings;
+        let sighting = Sighting {
+            seen_us: last_us,
+            attributes_json: contexts.attributes_json().get(row),
+            omitted: contexts.attributes_omitted()[row],
+            client,
+        };
+        let name = ContextKey {
+            environment: self.environment,
+            source: class.source,
+            kind: chunk.text(contexts.kind().get(row)),
+            day_us: day_of(class.minute_us),
+            key: ContextText::of(text),
+        };
+        let new = || {
+            let profile = Profile::new(sighting);
+            Context { evaluations: 0, first_seen_us: first_us, last_seen_us: last_us, profile }
+        };
+        let slot = chunk.contexts.slot_with(name, new);
+        let context = chunk.contexts.change(slot);
+        context.evaluations += evaluations;
+        context.first_seen_us = context.first_seen_us.min(first_us);
+        context.last_seen_us = context.last_seen_us.max(last_us);
+        context.profile.update(sighting, &chunk.clients);
     }
 
     /// A call that failed before evaluation is one row without a flag: visible, but no decision.
@@ -347,6 +372,3 @@ impl BatchFold<'_> {
         self.chunk.decisions.change(slots.decision).count += 1;
     }
 }
-
-/// Stands for a context without a key: it cannot be told from others, so it has no cell of its own.
-const UNNAMED: u32 = ABSENT - 1;

@@ -60,16 +60,6 @@ impl<K: Hash + Eq, V> Cells<K, V> {
         &mut cell.value
     }
 
-    /// The value in a slot, to be changed if `change` says so.
-    #[inline]
-    pub fn change_if(&mut self, slot: u32, change: impl FnOnce(&mut V) -> bool) {
-        let cell = &mut self.slots[slot as usize];
-        if change(&mut cell.value) && !cell.is_dirty {
-            cell.is_dirty = true;
-            self.dirty.push(slot);
-        }
-    }
-
     /// The cell in a slot.
     pub fn get(&self, slot: u32) -> (&K, &V) {
         (&self.keys[slot as usize], &self.slots[slot as usize].value)

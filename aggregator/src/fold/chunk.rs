@@ -1,31 +1,26 @@
 //! The open chunk of a partition: its cells with their cumulative values, and the rows to emit.
 
-use std::collections::BTreeSet;
-
-use flagmint_schemas::ids::{FlagId, VariationId};
 use flagmint_schemas::rollup::{
     ChunkCell, ContextCell, DecisionCell, LatencyCell, LedgerCell, UniqueCell, UsageCell, counting, measure,
 };
-use flagmint_schemas::sketch::unique::Registers;
 use indexmap::IndexSet;
 
 use super::cells::{ABSENT, Cells};
 use super::emission::Emitted;
 use super::hash::Seeded;
-use super::keys::{
-    Client, ContextKey, DecisionKey, Environment, FlagDay, LatencyKey, LedgerKey, UsageKey, VariationDay,
-};
+use super::histograms::{self, Histograms};
+use super::keys::{Client, ContextKey, DecisionKey, Environment, LatencyKey, LedgerKey, UsageKey};
 use super::profile::Profile;
-use super::sketch::{LatencyPages, Mark, UniqueSketch};
 use super::time::{day_of, minute_of};
+use super::uniques::{self, Changed, Uniques};
 
 /// Decisions alike in one minute.
 #[derive(Debug)]
 pub(super) struct Decisions {
     pub count: u64,
-    /// Slot of their latencies, or `ABSENT`.
+    /// As in [`DecisionSlots`].
     latency: u32,
-    /// Slot of their distinct users, or `ABSENT`.
+    histogram: u32,
     unique: u32,
 }
 
@@ -35,17 +30,19 @@ pub(super) struct DecisionSlots {
     pub decision: u32,
     /// `ABSENT` for reports, which have no latency, and failures.
     pub latency: u32,
-    /// `ABSENT` if they do not count in analytics.
+    /// Column on the board of the environment's minute; nobody's if there is no latency.
+    pub histogram: u32,
+    /// Column on the board of the environment's day; nobody's if they do not count in analytics.
     pub unique: u32,
 }
 
 /// Latencies of one flag in one minute.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Latency {
     pub count: u64,
     pub latency_us: u64,
     pub evaluation_ns: u64,
-    pub histogram: LatencyPages,
+    place: histograms::Place,
 }
 
 /// Meters of one key in one minute.
@@ -104,11 +101,9 @@ pub(super) struct Chunk {
     pub clients: IndexSet<Client, Seeded>,
     pub decisions: Cells<DecisionKey, Decisions>,
     pub latency: Cells<LatencyKey, Latency>,
+    pub histograms: Histograms,
     pub usage: Cells<UsageKey, Usage>,
-    /// Flags with the slots of their variations in `uniques`: the flag's sketch is the union of theirs.
-    families: IndexSet<FlagDay, Seeded>,
-    members: Vec<Vec<u32>>,
-    uniques: Cells<VariationDay, UniqueSketch>,
+    pub uniques: Uniques,
     pub contexts: Cells<ContextKey, Context>,
     ledger: Cells<LedgerKey, Ledger>,
 }
@@ -128,10 +123,9 @@ impl Chunk {
             clients: IndexSet::with_hasher(hashing),
             decisions: Cells::new(hashing),
             latency: Cells::new(hashing),
+            histograms: Histograms::new(hashing),
             usage: Cells::new(hashing),
-            families: IndexSet::with_hasher(hashing),
-            members: Vec::new(),
-            uniques: Cells::new(hashing),
+            uniques: Uniques::new(hashing),
             contexts: Cells::new(hashing),
             ledger: Cells::new(hashing),
         }
@@ -180,36 +174,24 @@ impl Chunk {
     /// The cells of decisions with this key.
     pub fn decision_slots(&mut self, key: DecisionKey) -> DecisionSlots {
         if let Some(decision) = self.decisions.find(&key) {
-            let &Decisions { latency, unique, .. } = self.decisions.get(decision).1;
-            return DecisionSlots { decision, latency, unique };
+            let &Decisions { latency, histogram, unique, .. } = self.decisions.get(decision).1;
+            return DecisionSlots { decision, latency, histogram, unique };
         }
+        let (mut latency, mut histogram, mut unique) = (ABSENT, histograms::NOBODY, uniques::NOBODY);
         let DecisionKey { environment, flag, variation, minute_us, counting, .. } = key;
-        let has_latency = key.measure == measure::SERVED && !flag.is_none();
-        let latency =
-            if has_latency { self.latency.slot(LatencyKey { environment, counting, flag, minute_us }) } else { ABSENT };
-        let is_counted = counting == counting::COUNTED;
-        let unique = if is_counted { self.unique_slot(environment, flag, variation, minute_us) } else { ABSENT };
-        let decision = self.decisions.slot_with(key, || Decisions { count: 0, latency, unique });
-        DecisionSlots { decision, latency, unique }
-    }
-
-    /// The slot of the sketch of a variation on the day of `time_us`.
-    pub fn unique_slot(&mut self, environment: u32, flag: FlagId, variation: VariationId, time_us: i64) -> u32 {
-        let (family, is_new) = self.families.insert_full(FlagDay { environment, flag, day_us: day_of(time_us) });
-        if is_new {
-            self.members.push(Vec::new());
+        if key.measure == measure::SERVED && !flag.is_none() {
+            latency = self.latency.slot_with(LatencyKey { environment, counting, flag, minute_us }, || {
+                let place = self.histograms.add(environment, minute_us);
+                Latency { count: 0, latency_us: 0, evaluation_ns: 0, place }
+            });
+            histogram = self.latency.get(latency).1.place.column;
         }
-        let before = self.uniques.len();
-        let slot = self.uniques.slot(VariationDay { family: family as u32, variation });
-        if self.uniques.len() > before {
-            self.members[family].push(slot);
+        if counting == counting::COUNTED {
+            let board = self.uniques.board(environment, day_of(minute_us));
+            unique = self.uniques.column(board, flag, variation);
         }
-        slot
-    }
-
-    /// Adds marks to a sketch.
-    pub fn raise_all(&mut self, slot: u32, marks: impl Iterator<Item = Mark>) {
-        self.uniques.change_if(slot, |sketch| sketch.raise_all(marks));
+        let decision = self.decisions.slot_with(key, || Decisions { count: 0, latency, histogram, unique });
+        DecisionSlots { decision, latency, histogram, unique }
     }
 
     /// Hands over the cells that changed since the last time; all that remain if the chunk is `complete`.
@@ -288,7 +270,7 @@ impl Chunk {
                 count: latency.count,
                 latency_us: latency.latency_us,
                 evaluation_ns: latency.evaluation_ns,
-                buckets: latency.histogram.encode(),
+                buckets: self.histograms.encode(latency.place),
             });
         }
     }
@@ -320,42 +302,21 @@ impl Chunk {
     }
 
     fn emit_uniques(&mut self, out: &mut Emitted) {
-        let mut families = BTreeSet::new();
-        for slot in self.uniques.take_dirty() {
-            let (key, sketch) = self.uniques.get(slot);
-            families.insert(key.family);
-            if !key.variation.is_none() {
-                out.uniques.push(self.unique_cell(key.family, key.variation, sketch.encode()));
-            }
-        }
-        for family in families {
-            let members = &self.members[family as usize];
-            let registers = if let [only] = members[..] {
-                self.uniques.get(only).1.encode()
-            } else {
-                let mut union = Registers::default();
-                members.iter().for_each(|slot| self.uniques.get(*slot).1.merge_into(&mut union));
-                union.encode()
-            };
-            out.uniques.push(self.unique_cell(family, VariationId::NONE, registers));
-        }
-    }
-
-    fn unique_cell(&self, family: u32, variation: VariationId, registers: Vec<u8>) -> UniqueCell {
         let ChunkId { epoch, partition, chunk } = self.id;
-        let FlagDay { environment, flag, day_us } = self.families[family as usize];
-        let Environment { organization, project, environment } = self.named(environment);
-        UniqueCell {
-            organization,
-            project,
-            environment,
-            flag,
-            variation,
-            time_us: day_us,
-            epoch,
-            partition,
-            chunk,
-            registers,
+        for Changed { environment, flag, variation, day_us, registers } in self.uniques.take_changed() {
+            let Environment { organization, project, environment } = self.named(environment);
+            out.uniques.push(UniqueCell {
+                organization,
+                project,
+                environment,
+                flag,
+                variation,
+                time_us: day_us,
+                epoch,
+                partition,
+                chunk,
+                registers,
+            });
         }
     }
 

@@ -79,21 +79,6 @@ pub(super) struct UsageKey {
     pub minute_us: i64,
 }
 
-/// A flag of one day; `FlagId::NONE` for the whole environment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct FlagDay {
-    pub environment: u32,
-    pub flag: FlagId,
-    pub day_us: i64,
-}
-
-/// A variation of a flag of one day. The family is the number of its [`FlagDay`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct VariationDay {
-    pub family: u32,
-    pub variation: VariationId,
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct LedgerKey {
     pub environment: u32,

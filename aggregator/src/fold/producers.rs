@@ -112,7 +112,8 @@ impl Producers {
 impl Producer {
     fn note(&mut self, header: &BatchHeader, append_time_us: i64) {
         self.next_sequence = header.sequence.saturating_add(1);
-        self.low_watermark_us = self.low_watermark_us.max(header.low_watermark_us);
+        // A clock that is ahead says nothing about events to come; the log's is the later one of all that are right.
+        self.low_watermark_us = self.low_watermark_us.max(header.low_watermark_us.min(append_time_us));
         self.last_append_us = append_time_us;
         while self.recent.front().is_some_and(|old| append_time_us.saturating_sub(old.append_time_us) >= RATE_SPAN_US) {
             self.recent.pop_front();
@@ -167,9 +168,9 @@ mod tests {
     #[test]
     fn the_watermark_is_the_lowest_and_never_falls() {
         let mut producers = Producers::new(i64::MIN);
-        producers.observe(&header(1, 0, 100), 0);
+        producers.observe(&header(1, 0, 100), SECOND);
         assert_eq!(producers.complete_through_us(), 100);
-        producers.observe(&header(2, 0, 50), 0);
+        producers.observe(&header(2, 0, 50), SECOND);
         assert_eq!(producers.complete_through_us(), 100, "never backwards");
         producers.observe(&header(1, 1, 300), SECOND);
         assert_eq!(producers.complete_through_us(), 100, "held by the second producer");
@@ -181,6 +182,16 @@ mod tests {
         assert_eq!(producers.complete_through_us(), 400, "the last goodbye counts, too");
         assert!(producers.expire(100 * SECOND).is_empty());
         assert_eq!(producers.complete_through_us(), 400);
+    }
+
+    #[test]
+    fn a_clock_that_is_ahead_does_not_carry_the_watermark_beyond_the_log() {
+        let mut producers = Producers::new(i64::MIN);
+        producers.observe(&header(1, 0, 600 * SECOND), SECOND);
+        assert_eq!(producers.complete_through_us(), SECOND);
+        producers.observe(&header(2, 0, 2 * SECOND), 3 * SECOND);
+        producers.observe(&header(1, 1, 602 * SECOND), 3 * SECOND);
+        assert_eq!(producers.complete_through_us(), 2 * SECOND, "held by the one whose clock is right");
     }
 
     #[test]

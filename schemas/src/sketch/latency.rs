@@ -104,12 +104,7 @@ impl Histogram {
     /// The stored form.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(self.entries.len() * ENTRY_LEN);
-        for (bucket, count) in &self.entries {
-            out.extend_from_slice(&bucket.to_le_bytes());
-            out.extend_from_slice(&count.to_le_bytes());
-        }
-        out
+        encode(self.entries.iter().copied())
     }
 
     /// Non-empty buckets, ascending.
@@ -184,6 +179,17 @@ impl Histogram {
             (seen >= rank).then(|| middle_us(bucket))
         })
     }
+}
+
+/// The stored form of a histogram, given by its non-empty buckets, ascending.
+#[must_use]
+pub fn encode(entries: impl Iterator<Item = (u16, u64)>) -> Vec<u8> {
+    let mut out = Vec::with_capacity(entries.size_hint().0 * ENTRY_LEN);
+    for (bucket, count) in entries {
+        out.extend_from_slice(&bucket.to_le_bytes());
+        out.extend_from_slice(&count.to_le_bytes());
+    }
+    out
 }
 
 /// The entries of a stored histogram, known to be ascending and in range.

@@ -116,17 +116,8 @@ impl Registers {
     /// The stored form, canonical: equal registers give equal bytes.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let filled = self.0.iter().filter(|value| **value > 0).count();
-        if filled * 3 >= REGISTERS {
-            return std::iter::once(DENSE).chain(self.0.iter().copied()).collect();
-        }
-        let mut out = Vec::with_capacity(1 + filled * 3);
-        out.push(SPARSE);
-        for (value, index) in self.0.iter().zip(0u16..).filter(|(value, _)| **value > 0) {
-            out.extend_from_slice(&index.to_le_bytes());
-            out.push(*value);
-        }
-        out
+        let touched = self.0.iter().zip(0u16..).filter(|(value, _)| **value > 0);
+        encode(&touched.map(|(value, index)| (index, *value)).collect::<Vec<_>>())
     }
 
     /// The estimated number of distinct hashes.
@@ -143,6 +134,27 @@ impl Registers {
         let alpha = 0.5 / std::f64::consts::LN_2;
         (alpha * m * m / z).round() as u64
     }
+}
+
+/// The stored form of a sketch, given by its registers above 0: index, ascending, and value.
+///
+/// # Panics
+/// If an index is not below [`REGISTERS`].
+#[must_use]
+pub fn encode(touched: &[(u16, u8)]) -> Vec<u8> {
+    if touched.len() * 3 >= REGISTERS {
+        let mut out = vec![0; 1 + REGISTERS];
+        out[0] = DENSE;
+        touched.iter().for_each(|(index, value)| out[1 + usize::from(*index)] = *value);
+        return out;
+    }
+    let mut out = Vec::with_capacity(1 + touched.len() * 3);
+    out.push(SPARSE);
+    for (index, value) in touched {
+        let [low, high] = index.to_le_bytes();
+        out.extend_from_slice(&[low, high, *value]);
+    }
+    out
 }
 
 /// Ertl's sigma: the contribution of untouched registers.

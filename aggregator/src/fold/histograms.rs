@@ -1,0 +1,108 @@
+//! Latencies by flag and minute: histograms under construction.
+//!
+//! All histograms of one environment and minute lie side by side on a board, since a call brings one latency, and so one bucket, to all
+//! flags that it decides.
+
+use flagmint_schemas::sketch::latency::{self, BUCKETS};
+use indexmap::IndexMap;
+
+use super::hash::Seeded;
+use super::lanes::{LANES, Lanes};
+
+/// Stands for the histogram that nobody asks for: decisions without a latency go there, so that all go the same way.
+pub(super) const NOBODY: u32 = 0;
+
+type Block = Lanes<u32, { BUCKETS / 64 }>;
+
+/// Where a histogram is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    pub board: u32,
+    pub column: u32,
+}
+
+/// The histograms of a chunk.
+#[derive(Debug)]
+pub(super) struct Histograms {
+    /// By environment and minute.
+    boards: IndexMap<(u32, i64), Board, Seeded>,
+    /// By board, column and bucket: how often a count passed 2^32, of which the lanes keep the rest. Honest chunks have none.
+    carries: IndexMap<(u32, u32, u16), u64, Seeded>,
+}
+
+#[derive(Debug)]
+struct Board {
+    columns: u32,
+    blocks: Vec<Block>,
+}
+
+impl Board {
+    fn add(&mut self) -> u32 {
+        let column = self.columns;
+        self.columns += 1;
+        let (block, lane) = place(column);
+        if block == self.blocks.len() {
+            self.blocks.push(Block::default());
+        }
+        self.blocks[block].widen_to(lane);
+        column
+    }
+}
+
+const fn place(column: u32) -> (usize, usize) {
+    (column as usize / LANES, column as usize % LANES)
+}
+
+impl Histograms {
+    /// No histograms.
+    pub fn new(hashing: Seeded) -> Self {
+        Self { boards: IndexMap::with_hasher(hashing), carries: IndexMap::with_hasher(hashing) }
+    }
+
+    /// The number of the board of an environment's minute.
+    pub fn board(&mut self, environment: u32, minute_us: i64) -> u32 {
+        let entry = self.boards.entry((environment, minute_us));
+        let number = entry.index() as u32;
+        entry.or_insert_with(|| {
+            let mut board = Board { columns: 0, blocks: Vec::new() };
+            board.add();
+            board
+        });
+        number
+    }
+
+    /// A new histogram of an environment's minute.
+    pub fn add(&mut self, environment: u32, minute_us: i64) -> Place {
+        let board = self.board(environment, minute_us);
+        Place { board, column: self.boards[board as usize].add() }
+    }
+
+    /// Adds values in one bucket to several histograms, each given by its column with the number of values.
+    #[inline]
+    pub fn count(&mut self, board: u32, bucket: u16, columns: impl Iterator<Item = (u32, u32)>) {
+        let blocks = &mut self.boards[board as usize].blocks;
+        let (mut current, mut row) = (0, blocks[0].row(bucket.into()));
+        for (column, count) in columns {
+            let (block, lane) = place(column);
+            if block != current {
+                (current, row) = (block, blocks[block].row(bucket.into()));
+            }
+            let (sum, is_carried) = row[lane].overflowing_add(count);
+            row[lane] = sum;
+            if is_carried {
+                *self.carries.entry((board, column, bucket)).or_default() += 1;
+            }
+        }
+    }
+
+    /// The stored form of a histogram.
+    pub fn encode(&self, place: Place) -> Vec<u8> {
+        let (block, lane) = self::place(place.column);
+        let values = self.boards[place.board as usize].blocks[block].column(lane);
+        latency::encode(values.filter_map(|(bucket, low)| {
+            let carries = self.carries.get(&(place.board, place.column, bucket)).copied().unwrap_or_default();
+            let count = carries << u32::BITS | u64::from(low);
+            (count > 0).then_some((bucket, count))
+        }))
+    }
+}

@@ -1,0 +1,109 @@
+//! Many sketches side by side, kept by row instead of by sketch.
+//!
+//! A sketch is a column of thousands of small numbers; one call touches the same row (its register, its latency's bucket) of the sketches of
+//! all flags that it decides. Kept sketch by sketch, each of those would be a cache line of its own, and thousands of flags are in no cache;
+//! kept by row they are one or two lines. Rows that nobody touched take no memory.
+
+/// Columns side by side at most: a row of bytes is then one cache line.
+pub(super) const LANES: usize = 64;
+
+/// Rows whose places are kept together.
+const PAGE: usize = 64;
+
+/// Up to [`LANES`] columns of `PAGES * 64` numbers.
+#[derive(Debug)]
+pub(super) struct Lanes<T, const PAGES: usize> {
+    /// Index into `pages` plus one; 0 where no row is touched.
+    page_of: [u8; PAGES],
+    /// Number of each row in `values` plus one; 0 if it is not touched.
+    pages: Vec<[u16; PAGE]>,
+    /// Rows of `width` values in the order they were touched.
+    values: Vec<T>,
+    /// A power of two, so that few columns take little memory.
+    width: usize,
+}
+
+impl<T: Copy + Default, const PAGES: usize> Default for Lanes<T, PAGES> {
+    fn default() -> Self {
+        Self { page_of: [0; PAGES], pages: Vec::new(), values: Vec::new(), width: 1 }
+    }
+}
+
+impl<T: Copy + Default, const PAGES: usize> Lanes<T, PAGES> {
+    /// Makes room for a column.
+    pub fn widen_to(&mut self, lane: usize) {
+        debug_assert!(lane < LANES);
+        while self.width <= lane {
+            let narrow = std::mem::take(&mut self.values);
+            self.values = Vec::with_capacity(narrow.len() * 2);
+            for row in narrow.chunks_exact(self.width) {
+                self.values.extend_from_slice(row);
+                self.values.resize(self.values.len() + self.width, T::default());
+            }
+            self.width *= 2;
+        }
+    }
+
+    /// A row, as wide as the columns that there is room for or wider.
+    #[inline]
+    pub fn row(&mut self, row: usize) -> &mut [T] {
+        let number = match usize::from(self.page_of[row / PAGE]) {
+            0 => 0,
+            page => usize::from(self.pages[page - 1][row % PAGE]),
+        };
+        let number = if number == 0 { self.add_row(row) } else { number };
+        let start = (number - 1) * self.width;
+        &mut self.values[start..start + self.width]
+    }
+
+    #[cold]
+    fn add_row(&mut self, row: usize) -> usize {
+        let page = &mut self.page_of[row / PAGE];
+        if *page == 0 {
+            self.pages.push([0; PAGE]);
+            *page = self.pages.len() as u8;
+        }
+        self.values.resize(self.values.len() + self.width, T::default());
+        let number = self.values.len() / self.width;
+        self.pages[usize::from(*page) - 1][row % PAGE] = number as u16;
+        number
+    }
+
+    /// A column's values in the rows that were touched, ascending.
+    pub fn column(&self, lane: usize) -> impl Iterator<Item = (u16, T)> {
+        let touched = self.page_of.iter().enumerate().filter(|(_, page)| **page > 0);
+        let numbers = touched.flat_map(|(at, page)| {
+            let page = &self.pages[usize::from(*page) - 1];
+            page.iter().enumerate().map(move |(within, number)| (at * PAGE + within, usize::from(*number)))
+        });
+        let numbers = numbers.filter(|(_, number)| *number > 0);
+        numbers.map(move |(row, number)| (row as u16, self.values[(number - 1) * self.width + lane]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn columns_hold_what_was_put_in_their_rows(touches in prop::collection::vec((0usize..256, 0usize..LANES, 1u32..9), 0..300)) {
+            let mut lanes = Lanes::<u32, 4>::default();
+            let mut expected = vec![BTreeMap::<u16, u32>::new(); LANES];
+            for (row, lane, value) in touches {
+                lanes.widen_to(lane);
+                lanes.row(row)[lane] += value;
+                *expected[lane].entry(row as u16).or_default() += value;
+            }
+            for (lane, expected) in expected.into_iter().enumerate() {
+                lanes.widen_to(lane);
+                let found: Vec<(u16, u32)> = lanes.column(lane).filter(|(_, value)| *value > 0).collect();
+                prop_assert_eq!(found, expected.into_iter().collect::<Vec<_>>());
+            }
+        }
+    }
+}

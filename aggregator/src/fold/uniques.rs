@@ -1,0 +1,251 @@
+//! Distinct users of flags and variations, and distinct contexts of environments, by day: HyperLogLog registers under construction.
+//!
+//! All sketches of one environment and day lie side by side on a board, since a call brings one user, and so one register, to the
+//! sketches of all its flags. A flag's own sketch is the union of its variations' and is raised when one of them is, which soon is seldom.
+
+use flagmint_schemas::ids::{FlagId, VariationId};
+use flagmint_schemas::sketch::unique::{self, register_of};
+use indexmap::{IndexMap, IndexSet};
+
+use super::hash::Seeded;
+use super::lanes::{LANES, Lanes};
+
+/// Stands for the sketch that nobody asks for: decisions that do not count in analytics go there, so that all go the same way.
+pub(super) const NOBODY: u32 = 0;
+
+/// The column of an environment's distinct contexts.
+const CONTEXTS: u32 = 0;
+
+/// What one hash does to a sketch: computed once per context, applied once per decision.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Mark {
+    register: u16,
+    value: u8,
+}
+
+impl Mark {
+    /// The mark of a hash.
+    #[inline]
+    pub fn of(hash: u64) -> Self {
+        let (register, value) = register_of(hash);
+        Self { register, value }
+    }
+}
+
+/// The sketches of a chunk.
+#[derive(Debug)]
+pub(super) struct Uniques {
+    hashing: Seeded,
+    /// By environment and day.
+    boards: IndexMap<(u32, i64), Board, Seeded>,
+    sketches: usize,
+    dirty: Vec<u32>,
+    /// Columns just raised; empty between calls.
+    raised: Vec<u32>,
+}
+
+/// A sketch that has changed.
+#[derive(Debug)]
+pub(super) struct Changed {
+    pub environment: u32,
+    /// `NONE` for all contexts of the environment.
+    pub flag: FlagId,
+    /// `NONE` for the flag as a whole.
+    pub variation: VariationId,
+    pub day_us: i64,
+    /// The stored form.
+    pub registers: Vec<u8>,
+}
+
+#[derive(Debug)]
+struct Board {
+    is_dirty: bool,
+    /// The index is the column in `flag_columns`.
+    flags: IndexSet<FlagId, Seeded>,
+    /// By flag's column and variation. The index plus one is the column in `variation_columns`; column 0 is [`NOBODY`]'s.
+    variations: IndexSet<(u32, VariationId), Seeded>,
+    flag_columns: Columns,
+    variation_columns: Columns,
+    context_columns: Columns,
+}
+
+/// Any number of sketches, [`LANES`] by [`LANES`].
+#[derive(Debug, Default)]
+struct Columns {
+    blocks: Vec<Block>,
+}
+
+#[derive(Debug, Default)]
+struct Block {
+    lanes: Lanes<u8, { unique::REGISTERS / 64 }>,
+    /// A bit for each column.
+    dirty: u64,
+}
+
+impl Columns {
+    fn make(&mut self, column: u32) {
+        let (block, lane) = place(column);
+        if block == self.blocks.len() {
+            self.blocks.push(Block::default());
+        }
+        self.blocks[block].lanes.widen_to(lane);
+    }
+
+    /// Adds a mark to one sketch; true if that changed it.
+    fn raise(&mut self, column: u32, mark: Mark) -> bool {
+        let (block, lane) = place(column);
+        let block = &mut self.blocks[block];
+        let register = &mut block.lanes.row(mark.register.into())[lane];
+        let is_higher = *register < mark.value;
+        if is_higher {
+            *register = mark.value;
+            block.dirty |= 1 << lane;
+        }
+        is_higher
+    }
+
+    /// The sketches changed since the last time, in their stored form.
+    fn take_dirty(&mut self) -> impl Iterator<Item = (u32, Vec<u8>)> {
+        let mut entries = Vec::new();
+        self.blocks.iter_mut().enumerate().flat_map(move |(number, block)| {
+            let dirty = std::mem::take(&mut block.dirty);
+            let lanes = (0..LANES).filter(|lane| dirty >> lane & 1 == 1);
+            let encoded = lanes.map(|lane| {
+                entries.clear();
+                entries.extend(block.lanes.column(lane).filter(|(_, value)| *value > 0));
+                ((number * LANES + lane) as u32, unique::encode(&entries))
+            });
+            encoded.collect::<Vec<_>>()
+        })
+    }
+}
+
+const fn place(column: u32) -> (usize, usize) {
+    (column as usize / LANES, column as usize % LANES)
+}
+
+impl Board {
+    fn new(hashing: Seeded) -> Self {
+        let mut board = Self {
+            is_dirty: false,
+            flags: IndexSet::with_hasher(hashing),
+            variations: IndexSet::with_hasher(hashing),
+            flag_columns: Columns::default(),
+            variation_columns: Columns::default(),
+            context_columns: Columns::default(),
+        };
+        board.variation_columns.make(NOBODY);
+        board
+    }
+}
+
+impl Uniques {
+    /// No sketches.
+    pub fn new(hashing: Seeded) -> Self {
+        Self { hashing, boards: IndexMap::with_hasher(hashing), sketches: 0, dirty: Vec::new(), raised: Vec::new() }
+    }
+
+    /// How many sketches there are, those of flags as a whole not counted.
+    pub fn len(&self) -> usize {
+        self.sketches
+    }
+
+    /// The number of the board of an environment's day.
+    pub fn board(&mut self, environment: u32, day_us: i64) -> u32 {
+        let entry = self.boards.entry((environment, day_us));
+        let number = entry.index() as u32;
+        entry.or_insert_with(|| Board::new(self.hashing));
+        number
+    }
+
+    /// The column on a board of a variation's users.
+    pub fn column(&mut self, board: u32, flag: FlagId, variation: VariationId) -> u32 {
+        let board = &mut self.boards[board as usize];
+        let (of_flag, is_new) = board.flags.insert_full(flag);
+        if is_new {
+            board.flag_columns.make(of_flag as u32);
+        }
+        let (number, is_new) = board.variations.insert_full((of_flag as u32, variation));
+        let column = number as u32 + 1;
+        if is_new {
+            board.variation_columns.make(column);
+            self.sketches += 1;
+        }
+        column
+    }
+
+    /// Adds one user's mark to variations, given by their columns.
+    #[inline]
+    pub fn raise(&mut self, board: u32, mark: Mark, columns: impl Iterator<Item = u32>) {
+        let blocks = &mut self.boards[board as usize].variation_columns.blocks;
+        let (mut current, mut row) = (0, blocks[0].lanes.row(mark.register.into()));
+        for column in columns {
+            let (block, lane) = place(column);
+            if block != current {
+                (current, row) = (block, blocks[block].lanes.row(mark.register.into()));
+            }
+            let register = &mut row[lane];
+            if *register < mark.value {
+                *register = mark.value;
+                self.raised.push(column);
+            }
+        }
+        if !self.raised.is_empty() {
+            self.note_raised(board, mark);
+        }
+    }
+
+    #[cold]
+    fn note_raised(&mut self, number: u32, mark: Mark) {
+        let board = &mut self.boards[number as usize];
+        for column in self.raised.drain(..).filter(|column| *column != NOBODY) {
+            let (block, lane) = place(column);
+            board.variation_columns.blocks[block].dirty |= 1 << lane;
+            let (of_flag, _) = board.variations[column as usize - 1];
+            board.flag_columns.raise(of_flag, mark);
+            if !std::mem::replace(&mut board.is_dirty, true) {
+                self.dirty.push(number);
+            }
+        }
+    }
+
+    /// Adds a context's mark to those of its environment.
+    pub fn raise_contexts(&mut self, number: u32, mark: Mark) {
+        let board = &mut self.boards[number as usize];
+        if board.context_columns.blocks.is_empty() {
+            board.context_columns.make(CONTEXTS);
+            self.sketches += 1;
+        }
+        if board.context_columns.raise(CONTEXTS, mark) && !std::mem::replace(&mut board.is_dirty, true) {
+            self.dirty.push(number);
+        }
+    }
+
+    /// The sketches changed since the last call.
+    pub fn take_changed(&mut self) -> Vec<Changed> {
+        let mut changed = Vec::new();
+        self.dirty.sort_unstable();
+        for number in std::mem::take(&mut self.dirty) {
+            let (&(environment, day_us), board) =
+                self.boards.get_index_mut(number as usize).expect("boards are never removed");
+            board.is_dirty = false;
+            let mut add = |flag, variation, registers| {
+                changed.push(Changed { environment, flag, variation, day_us, registers });
+            };
+            for (column, registers) in board.variation_columns.take_dirty() {
+                let (of_flag, variation) = board.variations[column as usize - 1];
+                // Without a variation it is the flag's own sketch, or a part of that.
+                if !variation.is_none() {
+                    add(board.flags[of_flag as usize], variation, registers);
+                }
+            }
+            for (column, registers) in board.flag_columns.take_dirty() {
+                add(board.flags[column as usize], VariationId::NONE, registers);
+            }
+            for (_, registers) in board.context_columns.take_dirty() {
+                add(FlagId::NONE, VariationId::NONE, registers);
+            }
+        }
+        changed
+    }
+}
