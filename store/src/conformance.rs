@@ -12,8 +12,10 @@ use uuid::Uuid;
 
 use crate::limits::{DAY_US, HOUR_US};
 use crate::{Filter, Having, Page, Period, RollupQuery, RollupStore, StoreError};
-use model::{Model, answered};
-use world::{DAYS, Random, START_US, Tick, Value, dimension, from_batch, step_us, ticks};
+pub use model::Model;
+use model::answered;
+pub use world::Value;
+use world::{DAYS, Random, START_US, Tick, dimension, from_batch, step_us, ticks};
 
 /// A place where a store keeps its data.
 pub trait Backend {

@@ -1,29 +1,63 @@
-//! A store as simple as can be: all cells in one map, every question answered by going through all of them.
+//! A store as simple as can be: all cells in one map, every question answered by going through all of them. Every backend is compared
+//! with it, and simulations use it as their store.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
+use arrow::array::RecordBatch;
 use flagmint_schemas::rollup::{Column, Role, Table};
 use flagmint_schemas::sketch::latency::Histogram;
 use flagmint_schemas::sketch::unique::Registers;
 
-use super::world::{Row, Tick, Value};
+use super::world::{Row, Tick, Value, from_batch};
 use crate::limits::{DAY_US, HOUR_US};
 use crate::{Filter, Having, Page, Period, RollupQuery};
 
 /// Cells by table and key.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Model(BTreeMap<(Table, Row), Row>);
+#[derive(Clone, Debug)]
+pub struct Model {
+    cells: BTreeMap<(Table, Row), Row>,
+    within_chunk: fn(Role, &Value, &Value) -> Value,
+}
+
+impl Default for Model {
+    fn default() -> Self {
+        Self { cells: BTreeMap::new(), within_chunk }
+    }
+}
 
 impl Model {
+    /// A store that is wrong: emissions of one cell add up. For tests that must notice that.
+    #[must_use]
+    pub fn adding_up() -> Self {
+        Self { within_chunk: across_chunks, ..Self::default() }
+    }
+
+    /// Merges rows of a table, in its schema.
+    pub fn insert(&mut self, table: Table, rows: &RecordBatch) {
+        from_batch(rows).iter().for_each(|row| self.merge(table, row));
+    }
+
+    /// The rows that answer a question: the values of its `group_by`, its period, and every column that is no key.
+    #[must_use]
+    pub fn answer(&self, query: &RollupQuery) -> Vec<Vec<Value>> {
+        self.query(query).0
+    }
+
     /// Merges by the first rules.
     pub(super) fn upsert(&mut self, tick: &Tick) {
-        for (table, row) in &tick.cells {
-            let of = |keys: bool| {
-                let columns = table.columns().iter().zip(row);
-                columns.filter(move |(column, _)| column.role.is_key() == keys).map(|(_, value)| value.clone())
-            };
-            let (key, values): (Row, Row) = (of(true).collect(), of(false).collect());
-            merge(*table, self.0.entry((*table, key)).or_insert_with(|| values.clone()), &values, within_chunk);
+        tick.cells.iter().for_each(|(table, row)| self.merge(*table, row));
+    }
+
+    fn merge(&mut self, table: Table, row: &Row) {
+        let of = |keys: bool| {
+            let columns = table.columns().iter().zip(row);
+            columns.filter(move |(column, _)| column.role.is_key() == keys).map(|(_, value)| value.clone())
+        };
+        let (key, values): (Row, Row) = (of(true).collect(), of(false).collect());
+        match self.cells.entry((table, key)) {
+            Entry::Vacant(new) => drop(new.insert(values)),
+            Entry::Occupied(mut known) => merge(table, known.get_mut(), &values, self.within_chunk),
         }
     }
 
@@ -32,7 +66,7 @@ impl Model {
         let keys: Vec<&Column> = query.table.columns().iter().filter(|column| column.role.is_key()).collect();
         let at = |name: &str| keys.iter().position(|column| column.name == name).expect("a key column");
         let mut groups: BTreeMap<Row, Row> = BTreeMap::new();
-        for ((table, key), values) in &self.0 {
+        for ((table, key), values) in &self.cells {
             if *table != query.table || !is_wanted(query, &keys, key) {
                 continue;
             }

@@ -23,13 +23,20 @@ pub(super) const DAYS: i64 = 4;
 
 /// A value of any column.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Value {
+pub enum Value {
+    /// An id.
     Id([u8; 16]),
+    /// A code of a vocabulary.
     Code(u8),
+    /// A partition.
     U32(u32),
+    /// A count, an epoch or an offset.
     U64(u64),
+    /// A time, microseconds.
     I64(i64),
+    /// A text.
     Text(String),
+    /// A sketch in its stored form.
     Bytes(Vec<u8>),
 }
 
