@@ -3,8 +3,9 @@
 //! [`router`] serves the management API's part for users, projects, environments, flags, variations, targeting rules,
 //! rollouts, segments and SDK keys. A write is one transaction: the rows, an audit entry, and for each environment whose
 //! compiled configuration it changes one publish (version + 1, snapshot, `NOTIFY flagmint_config`). Evaluators and the
-//! query API read the tables `environment_snapshots`, `api_keys`, `plans`, `organizations`, `projects`, `environments`,
-//! `flags`, `variations` and `installation` with SQL of their own; the migrations say what their columns mean.
+//! query API read the tables `environment_snapshots`, `api_keys`, `organization_limits`, `plans`, `organizations`, `projects`,
+//! `environments`, `flags`, `variations` and `installation` with SQL of their own, and evaluators share `used_sessions`; the
+//! migrations say what their columns mean.
 //!
 //! [`connect`] and [`migrate`] prepare the database, [`bootstrap_admin`] makes the first user.
 
@@ -16,6 +17,7 @@ mod db;
 mod error;
 mod flags;
 mod keys;
+mod limit_state;
 mod limits;
 mod paging;
 mod password;
@@ -38,6 +40,7 @@ mod variations;
 
 pub use bootstrap::{BootstrapError, Bootstrapped, PlanChoice, bootstrap_admin};
 pub use db::{DbError, Pool, connect, migrate};
+pub use limit_state::set_limit;
 pub use routes::{openapi, router};
 pub use state::{ControlPlane, MeteredWrite, Settings};
 pub use token::Role;
