@@ -80,7 +80,7 @@ fn data_plane(recording: bool, directory: &std::path::Path) -> Router {
         revoked: false,
         rate_limit_per_minute: 0,
     });
-    router(DataPlane::new(keys, None, 1))
+    router(DataPlane::new(keys, flagmint_evaluator::http::Settings::default()))
 }
 
 fn main() {

@@ -1,11 +1,13 @@
 //! Where configuration comes from: the snapshots and keys that the control plane keeps in Postgres, read at start and
-//! followed by notifications. The only module of this crate that talks to Postgres.
+//! followed by notifications. With its parts (used sessions, reached limits) the only module of this crate that talks to Postgres.
 //!
 //! With Postgres away everything loaded stays in force. A notification may be lost with its connection, so each
 //! new connection compares everything, and so does a slow timer. What is loaded is also kept on disk ([`LastGood`]), for a start
 //! with Postgres away.
 
 mod last_good;
+mod limits;
+pub mod sessions;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,6 +20,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use uuid::Uuid;
+use zeroize::Zeroizing;
 
 use crate::directory::{Directory, KeyFacts};
 use crate::limits::{
@@ -28,6 +31,7 @@ use last_good::{KeptKey, KeptSnapshot};
 
 const CONFIGURATION_CHANNEL: &str = "flagmint_config";
 const KEYS_CHANNEL: &str = "flagmint_keys";
+const LIMITS_CHANNEL: &str = "flagmint_limits";
 
 /// Postgres cannot be asked, or answered what cannot be right.
 #[derive(Debug, Error)]
@@ -64,8 +68,20 @@ impl ConfigurationSource {
     pub async fn load(&self, directory: &Directory) -> Result<(), SourceError> {
         self.load_snapshots(directory).await?;
         self.load_keys(directory).await?;
+        self.load_limits(directory).await?;
         directory.set_source_state(false);
         Ok(())
+    }
+
+    /// The secret that all instances of the data plane share.
+    ///
+    /// # Errors
+    /// If Postgres cannot be asked.
+    pub async fn secret(&self) -> Result<Zeroizing<[u8; 32]>, SourceError> {
+        let secret: Vec<u8> =
+            sqlx::query_scalar("SELECT data_plane_secret FROM installation").fetch_one(&self.pool).await?;
+        let wrong = |_| sqlx::Error::ColumnDecode { index: "data_plane_secret".into(), source: "not 32 bytes".into() };
+        Ok(Zeroizing::new(secret.try_into().map_err(wrong)?))
     }
 
     /// Keeps `directory` in step until `shutdown`.
@@ -99,7 +115,7 @@ impl ConfigurationSource {
 
     async fn follow_once(&self, directory: &Directory, wait: &mut std::time::Duration) -> Result<(), SourceError> {
         let mut listener = PgListener::connect_with(&self.pool).await?;
-        listener.listen_all([CONFIGURATION_CHANNEL, KEYS_CHANNEL]).await?;
+        listener.listen_all([CONFIGURATION_CHANNEL, KEYS_CHANNEL, LIMITS_CHANNEL]).await?;
         self.load(directory).await?;
         info!("following configuration changes");
         *wait = RETRY_FIRST;
@@ -129,6 +145,7 @@ impl ConfigurationSource {
         };
         match channel {
             CONFIGURATION_CHANNEL => self.load_snapshot(directory, EnvironmentId(id)).await,
+            LIMITS_CHANNEL => self.load_limits(directory).await,
             _ => self.load_key(directory, KeyId(id)).await,
         }
     }

@@ -9,10 +9,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use flagmint_ingest::{EnvironmentIdentity, EnvironmentRecorder, InFlight, Recorder};
-use flagmint_schemas::ids::{EnvironmentId, KeyId};
+use flagmint_schemas::ids::{EnvironmentId, KeyId, OrganizationId};
 use sha2::{Digest, Sha256};
+use tokio::sync::watch;
 
 use crate::http::RateWindow;
+use crate::quota::{Limit, Limits, Meter};
 use crate::snapshot::Snapshot;
 
 /// SHA-256 of a key's text: all that is ever stored of it.
@@ -68,6 +70,8 @@ pub struct Environment {
     /// Its id.
     pub id: EnvironmentId,
     snapshot: ArcSwapOption<Snapshot>,
+    /// Told when `snapshot` was replaced.
+    changes: watch::Sender<()>,
 }
 
 impl Environment {
@@ -76,12 +80,21 @@ impl Environment {
     pub fn snapshot(&self) -> arc_swap::Guard<Option<Arc<Snapshot>>> {
         self.snapshot.load()
     }
+
+    /// Changes whenever another snapshot is in force.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
+    }
 }
 
 /// Keys and environments.
 pub struct Directory {
     keys: ArcSwap<HashMap<KeyHash, Arc<Key>>>,
+    /// Told when `keys` was replaced.
+    key_changes: watch::Sender<()>,
     environments: Mutex<HashMap<EnvironmentId, Arc<Environment>>>,
+    limits: Limits,
     recorder: Recorder,
     loaded: AtomicBool,
     source_away: AtomicBool,
@@ -95,7 +108,9 @@ impl Directory {
     pub fn new(recorder: Recorder) -> Self {
         Self {
             keys: ArcSwap::default(),
+            key_changes: watch::Sender::new(()),
             environments: Mutex::default(),
+            limits: Limits::default(),
             recorder,
             loaded: AtomicBool::new(false),
             source_away: AtomicBool::new(false),
@@ -106,8 +121,14 @@ impl Directory {
     /// The key with this text, if it may be used at `now_us`.
     #[must_use]
     pub fn authenticate(&self, text: &str, now_us: i64) -> Option<Arc<Key>> {
+        self.usable_key(&key_hash(text), now_us)
+    }
+
+    /// The key with this hash, if it may be used at `now_us`.
+    #[must_use]
+    pub fn usable_key(&self, hash: &KeyHash, now_us: i64) -> Option<Arc<Key>> {
         let keys = self.keys.load();
-        let key = keys.get(&key_hash(text))?;
+        let key = keys.get(hash)?;
         let expired = key.facts.expires_at_us.is_some_and(|expiry| expiry <= now_us);
         (!expired && !key.facts.revoked).then(|| Arc::clone(key))
     }
@@ -142,6 +163,7 @@ impl Directory {
         let newer = environment.snapshot.load().as_ref().is_some_and(|held| held.version > snapshot.version);
         if !newer {
             environment.snapshot.store(Some(Arc::new(snapshot)));
+            environment.changes.send_replace(());
         }
     }
 
@@ -160,6 +182,7 @@ impl Directory {
         let held = self.keys.load();
         let keys = facts.into_iter().map(|facts| (facts.hash, self.key(&held, facts))).collect();
         self.keys.store(Arc::new(keys));
+        self.key_changes.send_replace(());
     }
 
     /// Adds or changes one key.
@@ -169,6 +192,7 @@ impl Directory {
             keys.insert(facts.hash, self.key(held, facts.clone()));
             keys
         });
+        self.key_changes.send_replace(());
     }
 
     fn key(&self, held: &HashMap<KeyHash, Arc<Key>>, facts: KeyFacts) -> Arc<Key> {
@@ -186,8 +210,8 @@ impl Directory {
 
     fn environment(&self, id: EnvironmentId) -> Arc<Environment> {
         let mut environments = self.environments.lock().unwrap_or_else(PoisonError::into_inner);
-        let new = || Arc::new(Environment { id, snapshot: ArcSwapOption::empty() });
-        Arc::clone(environments.entry(id).or_insert_with(new))
+        let new = || Environment { id, snapshot: ArcSwapOption::empty(), changes: watch::Sender::new(()) };
+        Arc::clone(environments.entry(id).or_insert_with(|| Arc::new(new())))
     }
 
     /// What is known of all keys.
@@ -202,6 +226,23 @@ impl Directory {
         let keys = self.keys.load();
         let used = keys.values().filter(|key| key.used.swap(false, Ordering::Relaxed));
         used.map(|key| (key.facts.id, key.last_used_us.load(Ordering::Relaxed))).collect()
+    }
+
+    /// Changes whenever a key may have.
+    #[must_use]
+    pub fn key_changes(&self) -> watch::Receiver<()> {
+        self.key_changes.subscribe()
+    }
+
+    /// Replaces what is known of monthly limits reached.
+    pub fn set_limits(&self, limits: HashMap<OrganizationId, Vec<Limit>>) {
+        self.limits.set(limits);
+    }
+
+    /// The monthly limit in force at `now_us`, if the organization has reached that one.
+    #[must_use]
+    pub fn limit_reached(&self, organization: OrganizationId, meter: Meter, now_us: i64) -> Option<Limit> {
+        self.limits.reached(organization, meter, now_us)
     }
 
     /// Whether configuration has been loaded once: able to evaluate.

@@ -3,24 +3,47 @@
 mod admission;
 mod call;
 mod context;
+mod context_post;
 mod cors;
 pub mod error;
 mod evaluate;
+pub mod events;
+mod forwarded;
+mod handshake;
 mod identity;
+mod members;
+mod query;
+pub mod quota;
 mod rate;
 mod received;
+mod settings;
+mod socket;
+mod stream;
+mod websocket;
 
+pub(crate) use call::Call;
+pub(crate) use error::DataPlaneError;
+pub(crate) use identity::Identity;
 pub use rate::RateWindow;
+pub(crate) use received::Received;
+pub use settings::Settings;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
-use axum::routing::post;
+use axum::routing::{get, post};
 use metrics::Histogram;
+use tokio::sync::Semaphore;
 use tower::util::MapResponseLayer;
 use utoipa::OpenApi;
 
 use crate::directory::Directory;
+use crate::limits::LATE_CLOSES_MAX;
+use crate::peers::{self, Peers};
+use crate::session::Sessions;
+use crate::session::used::UsedSessions;
+use crate::streams::Streams;
 
 /// What every data-plane handler needs.
 #[derive(Clone)]
@@ -32,21 +55,35 @@ struct Inner {
     directory: Arc<Directory>,
     bypass_token: Option<String>,
     calls: call::CallIds,
+    sessions: Sessions,
+    used_sessions: UsedSessions,
+    streams: Arc<Streams>,
+    peers: Peers,
+    late_closes: Semaphore,
+    heartbeat_interval: Duration,
+    ping_interval: Duration,
     request_us: Histogram,
     decision_ns: Histogram,
 }
 
 impl DataPlane {
-    /// `bypass_token`: requests that carry it in `x-bypass-rate-limit` skip the rate limit. `call_seed`: random, so that
-    /// call ids of two processes differ.
+    /// A data plane on this configuration.
     #[must_use]
-    pub fn new(directory: Arc<Directory>, bypass_token: Option<String>, call_seed: u64) -> Self {
-        let bypass_token = bypass_token.filter(|token| !token.is_empty());
+    pub fn new(directory: Arc<Directory>, settings: Settings) -> Self {
+        let Settings { secret, address, connections_per_key_max, .. } = &settings;
+        let streams = Streams::new(Arc::clone(&directory), secret, address.clone(), *connections_per_key_max);
         Self {
             inner: Arc::new(Inner {
                 directory,
-                bypass_token,
-                calls: call::CallIds::new(call_seed),
+                bypass_token: settings.bypass_token.filter(|token| !token.is_empty()),
+                calls: call::CallIds::new(settings.call_seed),
+                sessions: Sessions::new(&settings.secret),
+                used_sessions: UsedSessions::new(settings.claims),
+                streams: Arc::new(streams),
+                peers: Peers::new(&settings.secret),
+                late_closes: Semaphore::new(LATE_CLOSES_MAX),
+                heartbeat_interval: settings.heartbeat_interval,
+                ping_interval: settings.ping_interval,
                 request_us: metrics::histogram!("flagmint_evaluator_request_us"),
                 decision_ns: metrics::histogram!("flagmint_evaluator_decision_ns"),
             }),
@@ -64,6 +101,49 @@ impl DataPlane {
     pub fn directory(&self) -> &Arc<Directory> {
         &self.inner.directory
     }
+
+    /// Ends all streams and sockets, so that their clients go to other instances; no new ones are opened.
+    pub async fn drain(&self) {
+        self.inner.streams.drain().await;
+    }
+
+    /// How many streams and sockets are open.
+    #[must_use]
+    pub fn open_streams(&self) -> usize {
+        self.inner.streams.count()
+    }
+
+    /// Open streams and sockets.
+    pub(crate) fn streams(&self) -> &Arc<Streams> {
+        &self.inner.streams
+    }
+
+    /// Seals and opens session ids.
+    pub(crate) fn sessions(&self) -> &Sessions {
+        &self.inner.sessions
+    }
+
+    /// Which session ids were used.
+    pub(crate) fn used_sessions(&self) -> &UsedSessions {
+        &self.inner.used_sessions
+    }
+
+    fn peers(&self) -> &Peers {
+        &self.inner.peers
+    }
+
+    pub(crate) fn heartbeat_interval(&self) -> Duration {
+        self.inner.heartbeat_interval
+    }
+
+    pub(crate) fn ping_interval(&self) -> Duration {
+        self.inner.ping_interval
+    }
+
+    /// Places for sockets that are refused late.
+    fn late_closes(&self) -> &Semaphore {
+        &self.inner.late_closes
+    }
 }
 
 /// The routes of the data plane.
@@ -73,6 +153,11 @@ pub fn router(plane: DataPlane) -> Router {
         .route("/evaluator/evaluate", evaluate.clone())
         // Go with default settings appends its path twice.
         .route("/evaluator/evaluate/evaluator/evaluate", evaluate)
+        .route("/auth/asl-handshake", post(handshake::handshake).options(cors::preflight))
+        .route("/ws/sdk", get(websocket::websocket).options(cors::preflight))
+        .route("/evaluator/v2/flags/stream", get(stream::stream).options(cors::preflight))
+        .route("/evaluator/v2/flags/context", post(context_post::post_context).options(cors::preflight))
+        .route(peers::PATH, post(forwarded::forwarded))
         .layer(MapResponseLayer::new(cors::allow))
         .with_state(plane)
 }
@@ -84,5 +169,11 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 }
 
 #[derive(OpenApi)]
-#[openapi(paths(evaluate::evaluate))]
+#[openapi(paths(
+    evaluate::evaluate,
+    handshake::handshake,
+    websocket::websocket,
+    stream::stream,
+    context_post::post_context
+))]
 struct Document;

@@ -24,8 +24,8 @@ pub const RETRY_MAX: Duration = Duration::from_secs(1);
 /// `last_used_at` of keys is written this often (data-plane.md section 2: at most once a minute).
 pub const LAST_USED_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Connections to Postgres: one listens, one loads.
-pub const POSTGRES_CONNECTIONS: u32 = 2;
+/// Connections to Postgres: one listens, one loads, one claims sessions.
+pub const POSTGRES_CONNECTIONS: u32 = 3;
 
 /// Characters kept of anything a client says about itself: longer names are cut, so that they cannot fill memory.
 pub const IDENTITY_CHARS_MAX: usize = 64;
@@ -46,3 +46,122 @@ pub const CONTEXT_CACHE_FACTOR: usize = 8;
 /// Bytes of one file of the configuration's copy on disk at most: a compiled environment is some megabytes at its own limits, a million
 /// keys are 200 MB.
 pub const COPY_FILE_BYTES_MAX: usize = 1 << 30;
+
+/// A session unused for this long is over (data-plane.md section 5): clients open their stream at once.
+pub const SESSION_LIFETIME: Duration = Duration::from_secs(60);
+
+/// Bytes of a session's or connection's id that is worth opening: ours have some 200, and one with an address 300.
+pub const SEALED_ID_BYTES_MAX: usize = 1024;
+
+/// A stream waits this long at most for Postgres to say whether its session was used elsewhere: clients give up after 5 s, and with
+/// Postgres away streams must open all the same.
+pub const CLAIM_MAX: Duration = Duration::from_millis(250);
+
+/// Session claims waiting for Postgres at most, and claims of one statement: some 100 kB.
+pub const CLAIMS_MAX: usize = 1024;
+
+/// Used session ids remembered for a minute at most, 40 bytes each: 3,000 streams opened a second.
+pub const USED_SESSIONS_MAX: usize = 200_000;
+
+/// Seconds after which a client over its monthly limit may ask again, at most (data-plane.md 10.3): the plan may have changed.
+pub const QUOTA_RETRY_MAX_S: i64 = 3600;
+
+/// Connections of one key that this instance holds at most: at 20 kB each, 1 GB.
+pub const CONNECTIONS_PER_KEY_MAX: usize = 50_000;
+
+/// Two rounds of telling connections of a publish are this far apart at least: a storm of publishes costs five rounds a second, and
+/// a single one is told at once.
+pub const PUBLISH_INTERVAL_MIN: Duration = Duration::from_millis(200);
+
+/// The wall clock is looked at this often at least while the next step of a gradual rollout is waited for: it may be set.
+pub const CLOCK_TRUST_MAX: Duration = Duration::from_secs(10);
+
+/// A posted context is evaluated when none has followed it for this long (data-plane.md 6.4), …
+pub const CONTEXT_DEBOUNCE: Duration = Duration::from_millis(400);
+
+/// … but no later than this after the first: clients wait for 5 s.
+pub const CONTEXT_DEBOUNCE_MAX: Duration = Duration::from_secs(2);
+
+/// Keys are looked at for having expired this often: a connection outlives its key by this at most.
+pub const KEY_EXPIRY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long a key that failed is remembered (data-plane.md 4.3).
+pub const FAILED_KEY_MEMORY: Duration = Duration::from_secs(60);
+
+/// Failed keys remembered at most, 48 bytes each.
+pub const FAILED_KEYS_MAX: usize = 10_000;
+
+/// A drain ends connections in this many rounds, …
+pub const DRAIN_ROUNDS: usize = 50;
+
+/// … this far apart: a second in all, a third of what open requests get.
+pub const DRAIN_ROUND: Duration = Duration::from_millis(20);
+
+/// Bytes of a context in a stream's URL at most, decoded; those in bodies are bounded by their bodies.
+pub const CONTEXT_BYTES_MAX: usize = 64 * 1024;
+
+/// Bytes of a forwarded context at most: a body's worth, escaped in JSON (twice as long at worst that still decodes) and as base64.
+pub const FORWARDED_BYTES_MAX: usize = 4 * BODY_BYTES_MAX;
+
+/// A stream says something this often, so that nobody on the way takes it for dead (data-plane.md 6.2).
+pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(15);
+
+/// The first map of a socket is sent this long after its upgrade: Go misses one that comes within 20 ms, and JS wants it within 50 ms
+/// (data-plane.md 4.2). In the middle, since timers and networks are late by milliseconds.
+pub const FIRST_FLAGS_AFTER: Duration = Duration::from_millis(30);
+
+/// A socket is pinged this often (data-plane.md 4.2).
+pub const PING_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Pings in a row that may stay unanswered before a socket is closed: a peer that vanished is noticed within 90 s.
+pub const UNANSWERED_PINGS_MAX: u32 = 2;
+
+/// Bytes of a frame or message of a socket at most (data-plane.md 4.2): a context's worth.
+pub const FRAME_BYTES_MAX: usize = 64 * 1024;
+
+/// Bytes of a socket's read buffer: contexts are a few hundred, and each open socket has one. Larger messages get a larger one.
+pub const SOCKET_READ_BYTES: usize = 1024;
+
+/// Bytes that wait to be written to a socket at most: each message waits for the one before, so this is one map.
+pub const SOCKET_WRITE_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// Messages read from one socket in a second at most; the rest waits unread. No client of ours sends more than two.
+pub const MESSAGES_PER_SECOND_MAX: u32 = 500;
+
+/// A socket that was told why it is closed is given this long to take note.
+pub const CLOSE_LINGER: Duration = Duration::from_secs(2);
+
+/// Bytes read from such a socket at most, which the client had under way.
+pub const LINGER_BYTES_MAX: usize = 1024 * 1024;
+
+/// A key that failed in the last minute is refused this much later (data-plane.md 4.3): Go retries refusals for ever.
+pub const CLOSE_DELAY: Duration = Duration::from_secs(1);
+
+/// Sockets waiting to be refused late at most, some 5 kB each; beyond that they are refused at once.
+pub const LATE_CLOSES_MAX: usize = 2_000;
+
+/// Connections to a listener at most, if descriptors allow: at 20 kB each, 2 GB.
+pub const CONNECTIONS_MAX: usize = 100_000;
+
+/// Connections from one address at most. Proxies hold those of many clients, so this bounds only what one machine can do: it has
+/// some 28,000 ports.
+pub const CONNECTIONS_PER_ADDRESS_MAX: usize = 30_000;
+
+/// A client may take this long for a request's head, the wait for it included: longer than proxies keep idle connections (60 s),
+/// so that they close first, and short enough that heads sent byte by byte hold nothing for long.
+pub const HEAD_READ_MAX: Duration = Duration::from_secs(75);
+
+/// Bytes of a request's head at most, and of what waits to be written to a connection: a context of 64 KiB as base64 in a URL or header fits.
+pub const HEAD_BYTES_MAX: usize = 128 * 1024;
+
+/// A client that reads nothing of what it is sent for this long is given up: heartbeats come every 15 s, and networks recover in less.
+pub const UNREAD_MAX: Duration = Duration::from_secs(20);
+
+/// Pause after a connection could not be accepted: descriptors come back when others close.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Bytes that the kernel may hold of what is sent to one client: two large maps. It doubles the number for its own needs.
+pub const SEND_BUFFER_BYTES: u32 = 128 * 1024;
+
+/// Connections that may wait to be accepted: as many as Linux allows by default, since clients come back all at once after a deploy.
+pub const BACKLOG: u32 = 4096;

@@ -39,6 +39,8 @@ pub struct Snapshot {
     pub recorder: Option<EnvironmentRecorder>,
     /// Contexts read lately.
     pub contexts: SeenContexts,
+    /// Which flags have Analytics Tracking on: `{"key":bool,…}`.
+    analytics: Arc<str>,
     /// Per outcome: `"key":value`, ready for a reply.
     members: Box<[Box<str>]>,
 }
@@ -110,8 +112,16 @@ impl Snapshot {
             format!("{key}:{}", outcome.value_json).into_boxed_str()
         };
         let members = compiled.outcomes().iter().map(member).collect();
+        let tracked = compiled.flags().iter().map(|flag| (flag.key().to_owned(), flag.analytics_enabled().into()));
+        let analytics = Value::Object(tracked.collect()).to_string().into();
         let contexts = SeenContexts::default();
-        Self { identity, version, revision, subscription_active, compiled, recorder, contexts, members }
+        Self { identity, version, revision, subscription_active, compiled, recorder, contexts, analytics, members }
+    }
+
+    /// Which flags have Analytics Tracking on: `{"key":bool,…}`.
+    #[must_use]
+    pub fn analytics(&self) -> &Arc<str> {
+        &self.analytics
     }
 
     /// Appends the JSON object of all decided flags, in the order decided.

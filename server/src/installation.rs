@@ -4,6 +4,7 @@
 //! listener. The drain goes the other way round for what carries decisions: no more requests, then the recorder
 //! appends what it holds, then the aggregator folds what the log holds, then the rollups are written.
 
+mod descriptors;
 mod first_user;
 mod health;
 mod http;
@@ -15,12 +16,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::serve::ListenerExt as _;
 use flagmint_aggregator as aggregator;
 use flagmint_control_plane::{self as control_plane, ControlPlane};
 use flagmint_evaluator::configuration::ConfigurationSource;
 use flagmint_evaluator::directory::Directory;
-use flagmint_evaluator::http::DataPlane;
+use flagmint_evaluator::http::{DataPlane, Settings as PlaneSettings};
+use flagmint_evaluator::limits::CLAIMS_MAX as SESSION_CLAIMS_MAX;
+use flagmint_evaluator::serve::Limits;
 use flagmint_ingest::Recorder;
 use flagmint_log::{DecisionLog as _, LocalLog, LogError, Options as LogOptions};
 use flagmint_query_api::{self as query_api, QueryApi};
@@ -48,6 +50,7 @@ pub struct Installation {
     recorder: Recorder,
     store: Arc<ParquetStore>,
     metrics: PrometheusHandle,
+    plane: DataPlane,
     requests: CancellationToken,
     followers: CancellationToken,
     folding: CancellationToken,
@@ -89,7 +92,7 @@ impl Installation {
         first_user: &FirstUser,
     ) -> Result<Self, Failure> {
         let metrics = telemetry::metrics()?;
-        let listener = bind(options.listen, "--listen").await?;
+        let listener = bind(options.listen, "--listen")?;
         let address = listener.local_addr().map_err(|error| Failure::resource("--listen", error))?;
         let pool = prepare_postgres(postgres, first_user).await?;
         let log = Arc::new(log);
@@ -110,6 +113,7 @@ impl Installation {
         let followers = CancellationToken::new();
         let source = ConfigurationSource::new(postgres).map_err(|error| Failure::resource("Postgres", error))?;
         source.load(&directory).await.map_err(|error| Failure::resource("Postgres", error))?;
+        let plane = data_plane(options, &source, &directory, address, &followers).await?;
         tokio::spawn(source.follow(Arc::clone(&directory), followers.clone()));
 
         let (metered, writes) = tokio::sync::mpsc::channel(crate::limits::METERED_WRITES_MAX);
@@ -117,19 +121,18 @@ impl Installation {
         let health =
             Arc::new(Health { directory: Arc::clone(&directory), recorder: recorder.clone(), aggregator: statuses });
         let own = Own { metrics: metrics.clone(), health, openapi: Arc::new(openapi()) };
-        let plane = DataPlane::new(Arc::clone(&directory), options.rate_limit_bypass_token.clone(), rand::random());
         let names = query_api::Directory::connect(postgres).map_err(|error| Failure::resource("Postgres", error))?;
         let query = QueryApi::new(Arc::clone(&store), names);
         let control = ControlPlane::new(pool, control_plane::Settings::default(), Some(metered));
         let router = http::own_routes(own.clone())
-            .merge(flagmint_evaluator::http::router(plane))
+            .merge(flagmint_evaluator::http::router(plane.clone()))
             .merge(control_plane::router(control))
             .merge(query_api::router(query));
 
         let requests = CancellationToken::new();
         let mut servers = vec![serve(listener, http::finish(router), requests.clone())];
         if let Some(admin) = options.admin_listen {
-            let listener = bind(admin, "--admin-listen").await?;
+            let listener = bind(admin, "--admin-listen")?;
             servers.push(serve(listener, http::finish(http::own_routes(own)), requests.clone()));
         }
         let maintenance = tokio::spawn(maintenance::maintain(
@@ -148,6 +151,7 @@ impl Installation {
             recorder,
             store,
             metrics,
+            plane,
             requests,
             followers,
             folding,
@@ -200,6 +204,7 @@ impl Installation {
     /// # Errors
     /// If something could not be stored.
     pub async fn drain(self) -> Result<(), Failure> {
+        self.plane.drain().await;
         self.requests.cancel();
         for server in self.servers {
             if tokio::time::timeout(DRAIN_REQUESTS_MAX, server).await.is_err() {
@@ -233,8 +238,8 @@ async fn catch_up(log: &LocalLog, mut statuses: watch::Receiver<aggregator::Stat
     Ok(())
 }
 
-async fn bind(address: SocketAddr, option: &str) -> Result<TcpListener, Failure> {
-    TcpListener::bind(address).await.map_err(|error| Failure::resource(format!("{option} {address}"), error))
+fn bind(address: SocketAddr, option: &str) -> Result<TcpListener, Failure> {
+    flagmint_evaluator::serve::listen(address).map_err(|error| Failure::resource(format!("{option} {address}"), error))
 }
 
 async fn prepare_postgres(url: &str, first_user: &FirstUser) -> Result<control_plane::Pool, Failure> {
@@ -243,6 +248,27 @@ async fn prepare_postgres(url: &str, first_user: &FirstUser) -> Result<control_p
     control_plane::migrate(&pool).await.map_err(refuse)?;
     first_user.create(&pool).await?;
     Ok(pool)
+}
+
+/// The data plane, whose used sessions are shared through the database until `shutdown`.
+async fn data_plane(
+    options: &UpOptions,
+    source: &ConfigurationSource,
+    directory: &Arc<Directory>,
+    address: SocketAddr,
+    shutdown: &CancellationToken,
+) -> Result<DataPlane, Failure> {
+    let secret = source.secret().await.map_err(|error| Failure::resource("Postgres", error))?;
+    let (claims, claimed) = tokio::sync::mpsc::channel(SESSION_CLAIMS_MAX);
+    tokio::spawn(source.clone().share_sessions(claimed, shutdown.clone()));
+    let settings = PlaneSettings {
+        bypass_token: options.rate_limit_bypass_token.clone(),
+        secret,
+        claims: Some(claims),
+        address: Some(address.to_string()),
+        ..PlaneSettings::default()
+    };
+    Ok(DataPlane::new(Arc::clone(directory), settings))
 }
 
 fn recorder_settings(data_dir: &Path) -> flagmint_ingest::Settings {
@@ -257,15 +283,6 @@ fn openapi() -> serde_json::Value {
 }
 
 fn serve(listener: TcpListener, router: Router, shutdown: CancellationToken) -> JoinHandle<()> {
-    let listener = listener.tap_io(|stream| {
-        // Answers are one small write: waiting for more to send would only delay them.
-        let _ = stream.set_nodelay(true);
-    });
-    let service = router.into_make_service_with_connect_info::<SocketAddr>();
-    tokio::spawn(async move {
-        let serving = axum::serve(listener, service).with_graceful_shutdown(shutdown.cancelled_owned());
-        if let Err(error) = serving.await {
-            warn!(%error, "the listener ended");
-        }
-    })
+    let limits = Limits { connections_max: descriptors::connections_max(), ..Limits::default() };
+    tokio::spawn(flagmint_evaluator::serve::serve(listener, router, limits, shutdown))
 }

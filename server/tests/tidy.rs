@@ -24,7 +24,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
 const NAMED_IN: &[(&str, &[&str])] = &[
     ("datafusion", &["store/src/parquet"]),
     ("parquet", &["store/src/parquet"]),
-    ("sqlx", &["control-plane/src/db.rs", "evaluator/src/configuration.rs", "query-api/src/directory.rs"]),
+    ("sqlx", &["control-plane/src/db.rs", "evaluator/src/configuration", "query-api/src/directory.rs"]),
     ("rdkafka", &[]),
     ("clickhouse", &[]),
 ];

@@ -26,6 +26,10 @@ pub enum DataPlaneError {
         /// Whole seconds until the next minute.
         retry_after_s: u64,
     },
+    /// A handshake's public key is no key, or one that agrees on nothing; the text says which.
+    InvalidClientPublicKey(&'static str),
+    /// A context was posted for a connection that nobody holds.
+    ConnectionNotFound,
     /// The environment's configuration cannot be had.
     Internal,
 }
@@ -33,7 +37,8 @@ pub enum DataPlaneError {
 impl DataPlaneError {
     const fn status(&self) -> StatusCode {
         match self {
-            Self::Parse(_) | Self::InvalidContext => StatusCode::BAD_REQUEST,
+            Self::Parse(_) | Self::InvalidContext | Self::InvalidClientPublicKey(_) => StatusCode::BAD_REQUEST,
+            Self::ConnectionNotFound => StatusCode::NOT_FOUND,
             Self::InvalidApiKey => StatusCode::UNAUTHORIZED,
             Self::SubscriptionInactive => StatusCode::FORBIDDEN,
             Self::PayloadTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
@@ -50,6 +55,8 @@ impl DataPlaneError {
             Self::SubscriptionInactive => "subscription_inactive",
             Self::PayloadTooLarge { .. } => "payload_too_large",
             Self::RateLimited { .. } => "RATE_LIMITED",
+            Self::InvalidClientPublicKey(_) => "invalid_client_public_key",
+            Self::ConnectionNotFound => "connection_not_found",
             Self::Internal => "internal_error",
         }
     }
@@ -62,6 +69,8 @@ impl DataPlaneError {
             Self::SubscriptionInactive => "Subscription inactive".into(),
             Self::PayloadTooLarge { bytes_max } => format!("body is larger than {bytes_max} bytes"),
             Self::RateLimited { retry_after_s } => format!("Too many requests, retry after {retry_after_s} s"),
+            Self::InvalidClientPublicKey(why) => format!("clientPublicKey is no X25519 key: {why}"),
+            Self::ConnectionNotFound => "nobody holds this connection".into(),
             Self::Internal => "the environment's configuration is not available".into(),
         }
     }

@@ -14,11 +14,13 @@ use super::admission::{admit, authenticate, read_body};
 use super::call::Call;
 use super::context::{CONTEXT, context_of};
 use super::error::DataPlaneError;
+use super::quota;
 use super::received::Received;
 use crate::contexts::Seen;
 use crate::directory::Key;
 use crate::engine::{Context, Decision};
 use crate::limits::BODY_BYTES_MAX;
+use crate::quota::Meter;
 use crate::snapshot::Snapshot;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -30,7 +32,7 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
     responses((status = 200, body = serde_json::Value, description = "Flag keys and values"),
         (status = 400, description = "parse_error, invalid_context"), (status = 401, description = "invalid_api_key"),
         (status = 403, description = "subscription_inactive"), (status = 413, description = "payload_too_large"),
-        (status = 429, description = "RATE_LIMITED, with Retry-After"), (status = 500, description = "internal_error")))]
+        (status = 429, description = "RATE_LIMITED or QUOTA_EXCEEDED, with Retry-After"), (status = 500, description = "internal_error")))]
 pub async fn evaluate(State(plane): State<DataPlane>, request: Request) -> Response {
     let received = Received::now();
     let (parts, body) = request.into_parts();
@@ -67,13 +69,18 @@ fn answer(
     let in_flight = plane.directory().begin();
     let event_time_us = in_flight.received_us();
     let call = Call::rest(plane, received, key.facts.id, (Transport::Rest, Trigger::Evaluate), headers);
-    match body.and_then(|body| seen(headers, snapshot, &body)) {
-        Ok(seen) => {
+    let organization = snapshot.identity.organization;
+    let limit = plane.directory().limit_reached(organization, Meter::ApiCalls, event_time_us);
+    match (body.and_then(|body| seen(headers, snapshot, &body)), limit) {
+        (Ok(_), Some(limit)) => {
+            quota::refusal(&limit, Some(&quota::values_for_nobody(snapshot, event_time_us)), event_time_us)
+        }
+        (Ok(seen), None) => {
             let facts = CallFacts { api_calls: 1, event_time_us, ..CallFacts::default() };
             let write = |decisions: &[Decision]| reply(headers, snapshot, &seen.context, decisions);
             ([(header::CONTENT_TYPE, JSON)], call.decide_all(snapshot, &seen, facts, write)).into_response()
         }
-        Err(error) => {
+        (Err(error), _) => {
             call.fail(snapshot, error.recorded_as(), event_time_us);
             error.into_response()
         }

@@ -1,16 +1,21 @@
 //! A data plane on a free port with a real log behind it: what the endpoint tests ask.
+#![expect(dead_code, reason = "each test program uses a part of it")]
+
+pub mod clients;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use flagmint_evaluator::directory::{Directory, KeyFacts, key_hash};
 use flagmint_evaluator::engine::CompiledEnvironment;
-use flagmint_evaluator::http::{DataPlane, router};
+use flagmint_evaluator::http::{DataPlane, Settings as PlaneSettings, router};
+use flagmint_evaluator::serve::{Limits, listen, serve};
 use flagmint_evaluator::snapshot::{Configuration, Snapshot, recorded_outcomes};
 use flagmint_ingest::{ContextRedactor, EnvironmentIdentity, Recorder, Settings};
 use flagmint_log::{DecisionLog as _, LocalLog, Options};
 use flagmint_schemas::batch::{Batch, BatchHeader};
 use flagmint_schemas::ids::{EnvironmentId, KeyId, OrganizationId, ProjectId};
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 /// The key of the environment under test.
@@ -33,6 +38,7 @@ pub struct Plane {
     pub directory: Arc<Directory>,
     pub recorder: Recorder,
     pub http: reqwest::Client,
+    pub plane: DataPlane,
     log: Arc<LocalLog>,
     _files: tempfile::TempDir,
 }
@@ -40,17 +46,25 @@ pub struct Plane {
 impl Plane {
     /// With [`CONFIGURATION`] in force for [`KEY`].
     pub async fn start() -> Self {
+        Self::start_with(PlaneSettings::default(), Limits::default()).await
+    }
+
+    /// The same, set up differently. Where others reach it is filled in.
+    pub async fn start_with(settings: PlaneSettings, limits: Limits) -> Self {
         let files = tempfile::tempdir().expect("a temporary directory");
         let log = Arc::new(LocalLog::open(Options::new(files.path().join("log"), 1)).expect("a new log"));
         let spool_directory = files.path().join("spool");
         let recorder =
             Recorder::start(Arc::clone(&log), Settings { spool_directory, ..Settings::default() }).expect("a recorder");
         let directory = Arc::new(Directory::new(recorder.clone()));
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let listener = listen(([127, 0, 0, 1], 0).into()).expect("a free port");
         let address = listener.local_addr().expect("an address");
-        let app = router(DataPlane::new(Arc::clone(&directory), Some("let-me-pass".into()), 1));
-        tokio::spawn(async move { axum::serve(listener, app).await });
-        let plane = Self { address, directory, recorder, http: reqwest::Client::new(), log, _files: files };
+        let settings =
+            PlaneSettings { bypass_token: Some("let-me-pass".into()), address: Some(address.to_string()), ..settings };
+        let data_plane = DataPlane::new(Arc::clone(&directory), settings);
+        tokio::spawn(serve(listener, router(data_plane.clone()), limits, CancellationToken::new()));
+        let http = reqwest::Client::builder().no_proxy().build().expect("a client");
+        let plane = Self { address, directory, recorder, http, plane: data_plane, log, _files: files };
         plane.publish(CONFIGURATION, 7, true);
         plane.directory.put_key(facts(KEY));
         plane
@@ -71,6 +85,11 @@ impl Plane {
             compiled,
             Some(recorder),
         ));
+    }
+
+    /// Streams and sockets open now.
+    pub fn open_streams(&self) -> usize {
+        self.plane.open_streams()
     }
 
     /// A request to the evaluate endpoint with the test key.

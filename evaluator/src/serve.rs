@@ -1,0 +1,186 @@
+//! Accepts connections and speaks HTTP on them, within limits: how many there are, from how many addresses, how long a client may
+//! take to send a head, and how long it may leave what it is sent unread. Everything that keeps sockets open cheap is here.
+
+mod guarded;
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{ConnectInfo, Request};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use socket2::SockRef;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tower::Service as _;
+use tracing::{debug, warn};
+
+use self::guarded::Guarded;
+use crate::limits::{
+    ACCEPT_PAUSE, BACKLOG, CONNECTIONS_MAX, CONNECTIONS_PER_ADDRESS_MAX, HEAD_BYTES_MAX, HEAD_READ_MAX,
+    SEND_BUFFER_BYTES, UNREAD_MAX,
+};
+
+/// Limits of a listener.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Connections at most, so that files and Postgres always find a descriptor.
+    pub connections_max: usize,
+    /// Connections from one address at most.
+    pub per_address_max: usize,
+    /// How long a client may take to send a request's head, waiting for it included.
+    pub head_read_max: Duration,
+    /// How long a client may leave what it is sent unread.
+    pub unread_max: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections_max: CONNECTIONS_MAX,
+            per_address_max: CONNECTIONS_PER_ADDRESS_MAX,
+            head_read_max: HEAD_READ_MAX,
+            unread_max: UNREAD_MAX,
+        }
+    }
+}
+
+/// Listens on an address.
+///
+/// # Errors
+/// If it is in use, or not ours.
+pub fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    // Connections inherit it: without, the kernel keeps megabytes for each client that does not read.
+    socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// Serves until `shutdown`, then until the requests under way are answered.
+pub async fn serve(listener: TcpListener, router: Router, limits: Limits, shutdown: CancellationToken) {
+    let addresses = Arc::new(Addresses::default());
+    // Every connection holds a sender: when the last is dropped, all have ended.
+    let (alive, mut ended) = mpsc::channel::<Infallible>(1);
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = shutdown.cancelled() => break,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                pause_after(&error).await;
+                continue;
+            }
+        };
+        let Some(place) = Addresses::admit(&addresses, peer.ip(), &limits) else { continue };
+        let connection = connection(stream, peer, router.clone(), limits, shutdown.clone());
+        let alive = alive.clone();
+        tokio::spawn(async move {
+            connection.await;
+            drop((place, alive));
+        });
+    }
+    drop((listener, alive));
+    ended.recv().await;
+}
+
+/// A client that went away between its connect and our accept is nobody's fault; without descriptors we must wait for some.
+async fn pause_after(error: &std::io::Error) {
+    use std::io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    if !matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset) {
+        warn!(%error, "no connection can be accepted");
+        tokio::time::sleep(ACCEPT_PAUSE).await;
+    }
+}
+
+async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, limits: Limits, shutdown: CancellationToken) {
+    // Answers are one small write: waiting for more to send would only delay them.
+    let _ = stream.set_nodelay(true);
+    // A peer that vanished without a word acknowledges nothing.
+    let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(limits.unread_max));
+    let io = TokioIo::new(Guarded::new(stream, limits.unread_max));
+    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+        request.extensions_mut().insert(ConnectInfo(peer));
+        let request: Request = request.map(Body::new);
+        router.clone().call(request)
+    });
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.head_read_max).max_buf_size(HEAD_BYTES_MAX);
+    builder.http2().timer(TokioTimer::new());
+    let mut serving = std::pin::pin!(builder.serve_connection_with_upgrades(io, service));
+    let served = tokio::select! {
+        served = serving.as_mut() => served,
+        () = shutdown.cancelled() => {
+            serving.as_mut().graceful_shutdown();
+            serving.await
+        }
+    };
+    if let Err(error) = served {
+        debug!(%error, "a connection ended");
+    }
+}
+
+/// Open connections by address.
+#[derive(Debug, Default)]
+struct Addresses {
+    counts: Mutex<Counts>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    all: usize,
+    by_address: HashMap<IpAddr, usize>,
+}
+
+/// A connection's place among those admitted; given back when dropped.
+struct Place {
+    addresses: Arc<Addresses>,
+    address: IpAddr,
+}
+
+impl Addresses {
+    /// A place, or `None`, which is counted.
+    fn admit(addresses: &Arc<Self>, address: IpAddr, limits: &Limits) -> Option<Place> {
+        let refuse = |reason: &'static str| {
+            metrics::counter!("flagmint_connections_refused_total", "reason" => reason).increment(1);
+            None
+        };
+        let mut counts = addresses.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        if counts.all >= limits.connections_max {
+            return refuse("all");
+        }
+        let of_address = counts.by_address.entry(address).or_default();
+        if *of_address >= limits.per_address_max {
+            return refuse("per_address");
+        }
+        *of_address += 1;
+        counts.all += 1;
+        metrics::gauge!("flagmint_connections_open").set(counts.all as f64);
+        Some(Place { addresses: Arc::clone(addresses), address })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut counts = self.addresses.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.all -= 1;
+        if let Some(count) = counts.by_address.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                counts.by_address.remove(&self.address);
+            }
+        }
+        metrics::gauge!("flagmint_connections_open").set(counts.all as f64);
+    }
+}
