@@ -26,7 +26,7 @@ const NAMED_IN: &[(&str, &[&str])] = &[
     ("parquet", &["store/src/parquet"]),
     ("sqlx", &["control-plane/src/db.rs", "evaluator/src/configuration", "query-api/src/directory.rs"]),
     ("rdkafka", &[]),
-    ("clickhouse", &[]),
+    ("clickhouse", &["store/src/clickhouse"]),
 ];
 
 /// Modules that must be pure, and so must guard themselves.

@@ -2,11 +2,16 @@
 //!
 //! A store merges emissions of one cell key by the first rule of each column's [`Role`](flagmint_schemas::rollup::Role)
 //! and answers with the second rule applied across chunks, so whatever is emitted twice, late or again changes nothing.
-//! The embedded backend is Parquet files queried by DataFusion ([`parquet::ParquetStore`]).
+//! The embedded backend is Parquet files queried by DataFusion ([`parquet::ParquetStore`]); the other is ClickHouse
+//! ([`clickhouse::ClickHouseStore`]).
 
+mod answer;
+mod check;
+pub mod clickhouse;
 pub mod conformance;
 pub mod limits;
 pub mod parquet;
+mod parts;
 pub mod query;
 
 use arrow::array::RecordBatch;

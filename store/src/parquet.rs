@@ -4,10 +4,8 @@
 //! flushed, then in files; the manifest holds the list of files and the positions they reach, and is committed by one
 //! rename. After a crash memory is empty and the log is folded again from [`RollupStore::resume_positions`].
 
-mod answer;
 mod cells;
 mod change;
-mod check;
 mod disk;
 mod file;
 mod fold;
@@ -25,6 +23,7 @@ use std::sync::Arc;
 
 use tokio::runtime::{Builder, Runtime};
 
+use crate::check::check;
 use crate::limits::{MEMORY_BYTES_MAX, QUERY_THREADS};
 use crate::{Emission, Position, RollupQuery, RollupStore, Rows, StoreError};
 use shared::Shared;
@@ -119,7 +118,7 @@ impl RollupStore for ParquetStore {
     }
 
     async fn query(&self, query: &RollupQuery) -> Result<Rows, StoreError> {
-        check::check(query)?;
+        check(query)?;
         let (shared, query) = (Arc::clone(&self.shared), query.clone());
         let task = self.runtime().spawn(async move { shared.query(&query).await });
         task.await.map_err(|error| StoreError::Fatal(format!("a question ended early: {error}")))?

@@ -17,6 +17,7 @@ use super::plan::Merge;
 use super::scan::Source;
 use super::shared::{Shared, query_error, unexpected};
 use crate::StoreError;
+use crate::check::rewritten_keys;
 use crate::limits::{CLOSE_MARGIN_US, COMPACTION_BYTES_MAX, COMPACTION_FILES, DAY_US, HOUR_US};
 
 /// All of time.
@@ -149,14 +150,6 @@ impl Shared {
         });
         RecordBatch::try_new(table.schema(), columns.collect()).map_err(unexpected)
     }
-}
-
-/// What rewritten rows keep apart: rows of files are final, so the chunk is of no use any more, unless the table has no
-/// dimensions and is about the chunks themselves.
-pub(super) fn rewritten_keys(table: Table) -> Vec<&'static str> {
-    let of = |role| table.columns().iter().filter(move |column| column.role == role).map(|column| column.name);
-    let dimensions: Vec<_> = of(Role::Dimension).collect();
-    if dimensions.is_empty() { of(Role::Chunk).collect() } else { dimensions }
 }
 
 /// A chunk column that is not kept any more.

@@ -11,14 +11,14 @@ use datafusion::execution::config::SessionConfig;
 use rustix::fs::{FlockOperation, flock};
 
 use super::Options;
-use super::answer::answer;
 use super::disk::disk_error;
-use super::level::Parts;
 use super::manifest::Catalog;
 use super::memory::Memory;
 use super::plan::Merge;
 use super::scan::Source;
+use crate::answer::answer;
 use crate::limits::{DAY_US, HOUR_US, QUERY_THREADS};
+use crate::parts::Parts;
 use crate::{Emission, Filter, Period, RollupQuery, Rows, StoreError};
 
 /// The state of a store.
@@ -127,7 +127,7 @@ impl Shared {
         let parts = Parts::new(query.table, &query.time_us, query.period);
         let files = catalog.files.iter().filter(|file| file.info.table() == Some(query.table));
         let files = files.filter_map(|file| {
-            let wanted = parts.wanted(file.info.level, file.info.rolled);
+            let wanted = file.info.level.wanted(&parts, file.info.rolled);
             file.overlaps(&wanted).then(|| Source::File(Arc::clone(file), wanted))
         });
         let memory = memory.into_iter().map(|batch| Source::Memory(batch, vec![query.time_us.clone()]));

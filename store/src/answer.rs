@@ -7,7 +7,7 @@ use arrow::error::ArrowError;
 use crate::{Having, Page, Rows};
 
 /// Applies what a question asks of merged rows, whose first `keys` columns tell them apart.
-pub(super) fn answer(
+pub(crate) fn answer(
     merged: RecordBatch,
     keys: usize,
     having: Option<&Having>,

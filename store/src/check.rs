@@ -3,11 +3,10 @@
 use arrow::datatypes::DataType;
 use flagmint_schemas::rollup::{Column, Role, Table};
 
-use super::maintain::rewritten_keys;
 use crate::{Filter, Period, RollupQuery, StoreError};
 
 /// Refuses questions that the table cannot answer.
-pub(super) fn check(query: &RollupQuery) -> Result<(), StoreError> {
+pub(crate) fn check(query: &RollupQuery) -> Result<(), StoreError> {
     let table = query.table;
     if query.organization.is_some() && table.column("organization").is_none() {
         return refuse(table, "organization", "is no column: its rows belong to no tenant");
@@ -53,4 +52,12 @@ pub(super) fn check(query: &RollupQuery) -> Result<(), StoreError> {
 
 fn refuse(table: Table, name: &str, why: &str) -> Result<(), StoreError> {
     Err(StoreError::Refuse(format!("{name} of table {} {why}", table.name())))
+}
+
+/// What rewritten rows keep apart: rows of files are final, so the chunk is of no use any more, unless the table has no
+/// dimensions and is about the chunks themselves.
+pub(crate) fn rewritten_keys(table: Table) -> Vec<&'static str> {
+    let of = |role| table.columns().iter().filter(move |column| column.role == role).map(|column| column.name);
+    let dimensions: Vec<_> = of(Role::Dimension).collect();
+    if dimensions.is_empty() { of(Role::Chunk).collect() } else { dimensions }
 }

@@ -1,0 +1,155 @@
+//! Rows on their way in: checked, turned into one body per table, and kept until ClickHouse has acknowledged them.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arrow::array::{ArrayRef, AsArray, RecordBatch};
+use arrow::datatypes::{Field, Schema};
+use arrow::ipc::writer::StreamWriter;
+use bytes::Bytes;
+use flagmint_schemas::rollup::{Role, Table};
+use futures::future::join_all;
+
+use super::client::Client;
+use super::sketches;
+use crate::StoreError;
+use crate::limits::KEPT_EMISSIONS_MAX;
+
+/// Rows of one table, ready to be sent.
+#[derive(Clone, Debug)]
+struct Ready {
+    table: Table,
+    body: Bytes,
+}
+
+/// An emission that has not been acknowledged as a whole.
+#[derive(Debug)]
+struct Kept {
+    cells: Vec<(Table, RecordBatch)>,
+    ready: Vec<Ready>,
+}
+
+/// Emissions that were refused for now. Whoever offers the same rows again sends the same bytes, and of those tables
+/// only that are still missing.
+#[derive(Debug, Default)]
+pub(super) struct Pending(Mutex<Vec<Kept>>);
+
+impl Pending {
+    /// Stores cells: all tables but the last side by side, then the chunks that vouch for them.
+    pub(super) async fn store(&self, client: &Client, cells: &[(Table, RecordBatch)]) -> Result<(), StoreError> {
+        let ready = match self.take(cells) {
+            Some(ready) => ready,
+            None => cells.iter().map(|(table, batch)| ready(*table, batch)).collect::<Result<_, _>>()?,
+        };
+        let (chunks, data): (Vec<Ready>, Vec<Ready>) =
+            ready.into_iter().partition(|ready| ready.table == Table::Chunks);
+        let mut missing = Vec::new();
+        let mut failure = None;
+        for (ready, sent) in data.iter().zip(join_all(data.iter().map(|ready| send(client, ready))).await) {
+            if let Err(error) = sent {
+                missing.push(ready.clone());
+                failure = Some(worse(failure, error));
+            }
+        }
+        for ready in chunks {
+            if failure.is_none() {
+                failure = send(client, &ready).await.err();
+            }
+            if failure.is_some() {
+                missing.push(ready);
+            }
+        }
+        let Some(error) = failure else { return Ok(()) };
+        if matches!(error, StoreError::Retry(_)) {
+            self.keep(cells, missing);
+        }
+        Err(error)
+    }
+
+    fn take(&self, cells: &[(Table, RecordBatch)]) -> Option<Vec<Ready>> {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = kept.iter().position(|kept| is_same(&kept.cells, cells))?;
+        Some(kept.swap_remove(at).ready)
+    }
+
+    fn keep(&self, cells: &[(Table, RecordBatch)], ready: Vec<Ready>) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() == KEPT_EMISSIONS_MAX {
+            kept.remove(0);
+        }
+        kept.push(Kept { cells: cells.to_vec(), ready });
+    }
+}
+
+/// Whether these are the very same rows, not only equal ones.
+fn is_same(a: &[(Table, RecordBatch)], b: &[(Table, RecordBatch)]) -> bool {
+    let same = |((table, rows), (other_table, other)): (&(Table, RecordBatch), &(Table, RecordBatch))| {
+        table == other_table
+            && rows.num_columns() == other.num_columns()
+            && rows.columns().iter().zip(other.columns()).all(|(a, b)| Arc::ptr_eq(a, b))
+    };
+    !a.is_empty() && a.len() == b.len() && a.iter().zip(b).all(same)
+}
+
+/// Of two failures the one that asks for more.
+fn worse(before: Option<StoreError>, error: StoreError) -> StoreError {
+    match before {
+        Some(before) if !matches!(before, StoreError::Retry(_)) => before,
+        _ => error,
+    }
+}
+
+async fn send(client: &Client, ready: &Ready) -> Result<(), StoreError> {
+    client.insert(&into(ready.table), ready.body.clone()).await
+}
+
+fn into(table: Table) -> String {
+    let columns: Vec<String> = table.columns().iter().map(|column| format!("`{}`", column.name)).collect();
+    format!("INSERT INTO `{}` ({}) FORMAT ArrowStream", table.name(), columns.join(", "))
+}
+
+/// Rows of a table as the body of an insert. Refuses rows that are not of the table, or whose sketches cannot be read.
+fn ready(table: Table, batch: &RecordBatch) -> Result<Ready, StoreError> {
+    let name = table.name();
+    let (schema, expected) = (batch.schema(), table.schema());
+    let alike = schema.fields().len() == expected.fields().len()
+        && schema
+            .fields()
+            .iter()
+            .zip(expected.fields())
+            .all(|(field, wanted)| field.name() == wanted.name() && field.data_type() == wanted.data_type());
+    if !alike || batch.columns().iter().any(|column| column.null_count() > 0) {
+        return Err(StoreError::Refuse(format!("rows are not in the schema of table {name}")));
+    }
+    let damaged = || StoreError::Refuse(format!("a sketch in table {name} is damaged"));
+    Ok(Ready { table, body: body(&weighted(table, batch).ok_or_else(damaged)?)? })
+}
+
+/// The same rows, with its weight before each sketch. Columns are found by name.
+pub(super) fn weighted(table: Table, batch: &RecordBatch) -> Option<RecordBatch> {
+    let role = |field: &Field| table.column(field.name()).map(|column| column.role);
+    let column = |(field, array): (&Arc<Field>, &ArrayRef)| -> Option<ArrayRef> {
+        match role(field) {
+            Some(role @ (Role::Histogram | Role::Registers)) => {
+                Some(Arc::new(sketches::weighted(role, array.as_binary_opt::<i32>()?)?))
+            }
+            _ => Some(Arc::clone(array)),
+        }
+    };
+    let columns = batch.schema().fields().iter().zip(batch.columns()).map(column).collect::<Option<Vec<_>>>()?;
+    RecordBatch::try_new(batch.schema(), columns).ok()
+}
+
+/// Rows in Arrow's stream format.
+pub(super) fn body(batch: &RecordBatch) -> Result<Bytes, StoreError> {
+    let write = || {
+        // ClickHouse reads keys and counts best when they cannot be null.
+        let fields = batch.schema().fields().iter().map(|field| field.as_ref().clone().with_nullable(false)).collect();
+        let fields: Vec<Field> = fields;
+        let schema = Schema::new(fields);
+        let mut writer = StreamWriter::try_new(Vec::with_capacity(batch.get_array_memory_size()), &schema)?;
+        writer.write(batch)?;
+        writer.finish()?;
+        writer.into_inner()
+    };
+    write().map(Bytes::from).map_err(|error| StoreError::Refuse(format!("rows that cannot be sent: {error}")))
+}

@@ -1,0 +1,258 @@
+//! What happens to rows over time: cells of closed hours and days become coarse rows, and what is old goes.
+//!
+//! Each rewriting makes new generations beside the old ones, a pure function of the cells stored and of the bounds, and then
+//! puts them in force with one row (`rewrites.rs`). So it can fail anywhere and be repeated, by any instance. Generations
+//! that are not in force are dropped only when nobody can still be reading them or about to put them in force.
+
+use std::collections::BTreeMap;
+
+use arrow::array::RecordBatch;
+use flagmint_schemas::rollup::{Role, Table};
+use serde::Deserialize;
+
+use super::Shared;
+use super::client::Kind;
+use super::insert;
+use super::question::{Merge, literal};
+use super::rewrites::{Level, Rewrites};
+use crate::StoreError;
+use crate::check::rewritten_keys;
+use crate::limits::{CLOSE_MARGIN_US, DAY_RETENTION_US, DAY_US, HOUR_US, LATE_EVENTS_US, MINUTE_RETENTION_US};
+
+#[derive(Deserialize)]
+struct Moment {
+    us: i64,
+}
+
+#[derive(Deserialize)]
+struct Day {
+    day: i64,
+}
+
+#[derive(Deserialize)]
+struct Part {
+    table: String,
+    partition: String,
+}
+
+impl Shared {
+    /// Rewrites closed hours and days, once per hour; whether there was something to do.
+    pub(super) async fn roll(&self, now_us: i64) -> Result<bool, StoreError> {
+        let state = self.reload().await?;
+        let Some(complete_us) = state.positions.complete_through_us() else { return Ok(false) };
+        let before = state.rewrites;
+        let closed_us = (complete_us - CLOSE_MARGIN_US).div_euclid(HOUR_US) * HOUR_US;
+        if closed_us <= before.closed_us {
+            return Ok(false);
+        }
+        let started_us = self.server_us().await?;
+        let mut next = before.clone();
+        next.version += 1;
+        next.closed_us = closed_us;
+        next.covered = state.positions.covered();
+        let mut generation = Generation { next: started_us as u64 * 1000 };
+        for table in Table::ALL.into_iter().filter(|table| !Level::of(*table).is_empty()) {
+            for day in self.days_outside(table, &before, next.closed_us(table)).await? {
+                self.rewrite(table, day, &mut next, &mut generation).await?;
+            }
+        }
+        // An event later than this would have been counted at the time of its append.
+        let sealed_us = (closed_us - LATE_EVENTS_US).div_euclid(DAY_US) * DAY_US;
+        next.sealed_us = next.sealed_us.max(sealed_us);
+        // A clock that jumps ahead must not delete anything.
+        expire(&mut next, now_us.min(complete_us));
+        self.commit(&next, started_us).await?;
+        Ok(true)
+    }
+
+    /// The time by the server's clock, microseconds.
+    async fn server_us(&self) -> Result<i64, StoreError> {
+        let rows: Vec<Moment> = self.client.records("SELECT toUnixTimestamp64Micro(now64(6)) AS `us`").await?;
+        rows.first().map(|row| row.us).ok_or_else(|| StoreError::Retry("ClickHouse did not tell the time".to_owned()))
+    }
+
+    /// The days of which there are cells that coarse rows do not stand for.
+    async fn days_outside(&self, table: Table, before: &Rewrites, closed_us: i64) -> Result<Vec<i64>, StoreError> {
+        let sql = format!(
+            "SELECT DISTINCT intDiv(`time_us`, {DAY_US}) AS `day` FROM `{}` \
+             WHERE `time_us` >= {} AND `time_us` < {closed_us} AND {} ORDER BY `day`",
+            table.name(),
+            before.expired_us(table),
+            before.outside(table),
+        );
+        let days: Vec<Day> = self.client.records(&sql).await?;
+        Ok(days.into_iter().map(|row| row.day).collect())
+    }
+
+    /// Makes the coarse rows of a day anew, from all its cells inside the new bounds.
+    async fn rewrite(
+        &self,
+        table: Table,
+        day: i64,
+        next: &mut Rewrites,
+        generation: &mut Generation,
+    ) -> Result<(), StoreError> {
+        let (start_us, end_us) = (day * DAY_US, (day + 1) * DAY_US);
+        let keys = rewritten_keys(table);
+        let mut of_finer: Option<(String, u64)> = None;
+        for level in Level::of(table) {
+            if level.step_us == DAY_US && end_us > next.closed_us {
+                break;
+            }
+            let merge = Merge { table, group_by: &keys, step_us: Some(level.step_us) };
+            let source = match &of_finer {
+                None => {
+                    merge.cells(&format!("`time_us` >= {start_us} AND `time_us` < {end_us} AND {}", next.inside(table)))
+                }
+                Some((finer, generation)) => merge.coarse(finer, &format!("`generation` = {generation}")),
+            };
+            let name = level.table(table);
+            let number = generation.take();
+            self.fill(&merge, &name, number, &source).await?;
+            next.replace(&name, day, number);
+            of_finer = Some((name, number));
+        }
+        Ok(())
+    }
+
+    /// Writes one generation of a rewritten table.
+    async fn fill(&self, merge: &Merge<'_>, name: &str, generation: u64, source: &str) -> Result<(), StoreError> {
+        let sql = merge.sql(&[source.to_owned()]);
+        let schema = merge.schema();
+        let columns: Vec<String> = schema.fields().iter().map(|field| format!("`{}`", field.name())).collect();
+        let columns = columns.join(", ");
+        let has_sketches =
+            merge.table.columns().iter().any(|column| matches!(column.role, Role::Histogram | Role::Registers));
+        if !has_sketches {
+            let select = format!("SELECT {columns}, {generation} FROM ({sql})");
+            return self.client.execute(&format!("INSERT INTO `{name}` ({columns}, `generation`) {select}")).await;
+        }
+        // Sketches are merged here, by the functions that the fold uses.
+        let into = format!("INSERT INTO `{name}` ({columns}, `generation`) FORMAT ArrowStream");
+        let sql = format!("SELECT *, toUInt64({generation}) AS `generation` FROM ({sql})");
+        let mut answer = self.client.answer(Kind::Work, &sql)?;
+        while let Some(rows) = answer.next().await? {
+            let merged = merge.read(&rows)?;
+            let weighted = insert::weighted(merge.table, &merged);
+            let weighted = weighted.ok_or_else(|| StoreError::Fatal(format!("a sketch of {name} is damaged")))?;
+            let numbers = rows.column_by_name("generation").cloned();
+            let numbers = numbers.ok_or_else(|| StoreError::Fatal("a column is missing".to_owned()))?;
+            self.client.insert(&into, insert::body(&with_column(&weighted, "generation", numbers)?)?).await?;
+        }
+        Ok(())
+    }
+
+    /// Puts new generations in force, unless somebody else did or it took so long that they may be gone.
+    async fn commit(&self, next: &Rewrites, started_us: i64) -> Result<(), StoreError> {
+        let body = serde_json::to_string(next).map_err(|error| StoreError::Fatal(error.to_string()))?;
+        // Generations that are not in force are kept for twice as long.
+        let deadline_us = started_us + self.grace.as_micros() as i64 / 2;
+        let now = "toUnixTimestamp64Micro(now64(6))";
+        let sql = format!(
+            "INSERT INTO `rewrites` (`version`, `committed_us`, `body`) SELECT {}, {now}, {} \
+             WHERE {now} < {deadline_us} AND (SELECT max(`version`) FROM `rewrites`) = {}",
+            next.version,
+            literal(body.as_bytes()),
+            next.version - 1,
+        );
+        self.client.execute(&sql).await?;
+        let state = self.reload().await?;
+        if state.rewrites.covered != next.covered || state.rewrites.version != next.version {
+            tracing::debug!(version = next.version, "another instance rewrote the same hours");
+        }
+        Ok(())
+    }
+
+    /// Drops what is not in force any more and of no use to anybody.
+    pub(super) async fn sweep(&self) -> Result<(), StoreError> {
+        let state = self.reload().await?;
+        let rewrites = state.rewrites;
+        let grace_us = self.grace.as_micros() as i64;
+        let now_us = self.server_us().await?;
+        if rewrites.version == 0 || now_us - rewrites.committed_us < grace_us || !self.is_unswept(rewrites.version) {
+            return Ok(());
+        }
+        for (table, partition) in self.partitions().await? {
+            if self.is_unused(&rewrites, &table, &partition, now_us) {
+                tracing::debug!(table, partition, "dropping a partition");
+                let (local, on_cluster) = (self.layout.local(&table), self.layout.on_cluster());
+                self.client.execute(&format!("ALTER TABLE `{local}` {on_cluster} DROP PARTITION {partition}")).await?;
+            }
+        }
+        self.swept(rewrites.version);
+        Ok(())
+    }
+
+    /// All partitions of all tables.
+    async fn partitions(&self) -> Result<Vec<(String, String)>, StoreError> {
+        let sql = format!(
+            "SELECT DISTINCT table, partition FROM system.parts WHERE active AND database = {}",
+            literal(self.layout.database().as_bytes())
+        );
+        let parts: Vec<Part> = self.client.records(&sql).await?;
+        let names: BTreeMap<String, String> =
+            all_tables().into_iter().map(|name| (self.layout.local(&name), name)).collect();
+        let named = |part: Part| Some((names.get(&part.table)?.clone(), part.partition));
+        Ok(parts.into_iter().filter_map(named).collect())
+    }
+
+    fn is_unused(&self, rewrites: &Rewrites, table: &str, partition: &str, now_us: i64) -> bool {
+        let numbers: Vec<u64> = partition.trim_matches(['(', ')']).split(',').flat_map(str::parse).collect();
+        match numbers[..] {
+            [day, generation] => {
+                // Somebody may still be making it.
+                let is_old = generation / 1000 + (self.grace.as_micros() as u64) < now_us as u64;
+                is_old && rewrites.generations(table).get(&(day as i64)) != Some(&generation)
+            }
+            [span] => Table::ALL.into_iter().find(|known| known.name() == table).is_some_and(|table| {
+                let length_us = if table == Table::Chunks { 32 * DAY_US } else { DAY_US };
+                (span as i64 + 1) * length_us <= rewrites.expired_us(table)
+            }),
+            _ => false,
+        }
+    }
+}
+
+/// Names of generations, never used twice: the server's time, with room for those of one rewriting.
+struct Generation {
+    next: u64,
+}
+
+impl Generation {
+    fn take(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+}
+
+fn all_tables() -> Vec<String> {
+    let of = |table: Table| {
+        let coarse = Level::of(table).iter().map(move |level| level.table(table));
+        std::iter::once(table.name().to_owned()).chain(coarse)
+    };
+    Table::ALL.into_iter().flat_map(of).collect()
+}
+
+/// Leaves out what is past its retention.
+fn expire(next: &mut Rewrites, now_us: i64) {
+    for table in Table::ALL {
+        let levels = Level::of(table);
+        for level in levels {
+            next.forget(&level.table(table), (now_us - level.retention_us(table)).div_euclid(DAY_US));
+        }
+        // Cells that coarse rows stand for are of use only to questions about minutes.
+        let kept_us = if levels.is_empty() { DAY_RETENTION_US } else { MINUTE_RETENTION_US };
+        let mut before_us = (now_us - kept_us).div_euclid(DAY_US) * DAY_US;
+        if !levels.is_empty() {
+            before_us = before_us.min(next.sealed_us);
+        }
+        next.expire(table, before_us.max(0));
+    }
+}
+
+fn with_column(rows: &RecordBatch, name: &str, column: arrow::array::ArrayRef) -> Result<RecordBatch, StoreError> {
+    let mut columns: Vec<(String, arrow::array::ArrayRef)> =
+        rows.schema().fields().iter().map(|field| field.name().clone()).zip(rows.columns().iter().cloned()).collect();
+    columns.push((name.to_owned(), column));
+    RecordBatch::try_from_iter(columns).map_err(|error| StoreError::Fatal(error.to_string()))
+}

@@ -1,0 +1,248 @@
+//! From a question to one SQL statement, and from its rows to the answer.
+
+use std::fmt::Write as _;
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, RecordBatch, StringArray};
+use arrow::compute::concat_batches;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use flagmint_schemas::rollup::{Column, Role, Table};
+use uuid::Uuid;
+
+use super::rewrites::{Level, Rewrites, within};
+use super::sketches;
+use crate::limits::{DAY_US, HOUR_US};
+use crate::parts::Parts;
+use crate::{Filter, Period, RollupQuery, StoreError};
+
+/// Rows of one table, merged: what they are grouped by, and how time appears.
+#[derive(Debug)]
+pub(super) struct Merge<'a> {
+    pub(super) table: Table,
+    pub(super) group_by: &'a [&'static str],
+    /// Times are rounded down to a multiple of this and kept apart; `None` for one row over the whole range.
+    pub(super) step_us: Option<i64>,
+}
+
+impl Merge<'_> {
+    pub(super) fn of(query: &RollupQuery) -> Merge<'_> {
+        let step_us = match query.period {
+            Period::Whole => None,
+            Period::Hour => Some(HOUR_US),
+            Period::Day => Some(DAY_US),
+        };
+        Merge { table: query.table, group_by: &query.group_by, step_us }
+    }
+
+    fn values(&self) -> impl Iterator<Item = &'static Column> + use<> {
+        self.table.columns().iter().filter(|column| !column.role.is_key())
+    }
+
+    /// The columns that rows of the answer are told apart by, of a table that has their times in `time_us`.
+    fn keys(&self) -> String {
+        let names = self.group_by.iter().map(|name| format!("`{name}`, "));
+        let mut keys: String = names.collect();
+        match self.step_us {
+            Some(1) => keys.push_str("`time_us` AS `t`, "),
+            Some(step) => write!(keys, "intDiv(`time_us`, {step}) * {step} AS `t`, ").expect("a text takes all"),
+            None => {}
+        }
+        keys
+    }
+
+    /// Rows of a rewritten table that meet a condition: every key occurs once.
+    pub(super) fn coarse(&self, table: &str, condition: &str) -> String {
+        let values: Vec<String> = self.values().map(|value| format!("`{}`", value.name)).collect();
+        format!("SELECT {}{} FROM `{table}` WHERE {condition}", self.keys(), values.join(", "))
+    }
+
+    /// Cells that meet a condition, each with its latest values.
+    pub(super) fn cells(&self, condition: &str) -> String {
+        let merged = |value: &Column| {
+            let function = if value.role == Role::Min { "min" } else { "max" };
+            format!("{function}(`{0}`) AS `{0}`", value.name)
+        };
+        let values: Vec<String> = self.values().map(merged).collect();
+        let keys = self.table.columns().iter().filter(|column| column.role.is_key());
+        let keys: Vec<String> = keys.map(|column| format!("`{}`", column.name)).collect();
+        format!(
+            "SELECT {}{} FROM `{}` WHERE {condition} GROUP BY {}",
+            self.keys(),
+            values.join(", "),
+            self.table.name(),
+            keys.join(", ")
+        )
+    }
+
+    /// All rows of some sources, merged across chunks; sketches as lists.
+    pub(super) fn sql(&self, sources: &[String]) -> String {
+        let merged = |value: &Column| {
+            let function = match value.role {
+                Role::Count => "sum",
+                Role::Min => "min",
+                Role::Histogram | Role::Registers => "groupArray",
+                _ => "max",
+            };
+            format!("{function}(`{0}`) AS `{0}`", value.name)
+        };
+        let values: Vec<String> = self.values().map(merged).collect();
+        let names = self.group_by.iter().map(|name| format!("`{name}`, "));
+        let mut keys: String = names.collect();
+        if self.step_us.is_some() {
+            keys.push_str("`t` AS `time_us`, ");
+        }
+        let grouped: Vec<String> =
+            self.group_by.iter().copied().chain(self.step_us.map(|_| "t")).map(|name| format!("`{name}`")).collect();
+        // Without grouping, an aggregation over no rows still gives one.
+        let last = if grouped.is_empty() {
+            "HAVING count() > 0".to_owned()
+        } else {
+            format!("GROUP BY {}", grouped.join(", "))
+        };
+        format!("SELECT {keys}{} FROM ({}) {last}", values.join(", "), sources.join(" UNION ALL "))
+    }
+
+    /// The schema of the answer.
+    pub(super) fn schema(&self) -> SchemaRef {
+        let table = self.table.schema();
+        let time = self.table.columns().iter().find(|column| column.role == Role::Time).map(|column| column.name);
+        let keys = self.group_by.iter().copied().chain(self.step_us.and(time));
+        let field = |name| table.field_with_name(name).expect("names were checked").clone();
+        Arc::new(Schema::new(keys.chain(self.values().map(|value| value.name)).map(field).collect::<Vec<Field>>()))
+    }
+
+    /// Rows as ClickHouse gives them, in the types of the answer.
+    pub(super) fn read(&self, rows: &RecordBatch) -> Result<RecordBatch, StoreError> {
+        let schema = self.schema();
+        let wrong = |name: &str| StoreError::Fatal(format!("column {name} of ClickHouse's answer cannot be read"));
+        let column = |field: &Arc<Field>| -> Result<ArrayRef, StoreError> {
+            let name = field.name().as_str();
+            let array = rows.column_by_name(name).ok_or_else(|| wrong(name))?;
+            let role = self.table.column(name).map(|column| column.role);
+            let read = match (role, field.data_type(), array.data_type()) {
+                (Some(role @ (Role::Histogram | Role::Registers)), ..) => sketches::merged(role, array),
+                (_, DataType::Utf8, DataType::Binary) => text(array),
+                (_, wanted, found) if wanted == found => Some(Arc::clone(array)),
+                _ => None,
+            };
+            read.ok_or_else(|| wrong(name))
+        };
+        let columns = schema.fields().iter().map(column).collect::<Result<Vec<_>, _>>()?;
+        RecordBatch::try_new(schema, columns)
+            .map_err(|error| StoreError::Fatal(format!("ClickHouse's answer: {error}")))
+    }
+
+    /// All batches of an answer as one.
+    pub(super) fn read_all(&self, batches: &[RecordBatch]) -> Result<RecordBatch, StoreError> {
+        let batches = batches.iter().map(|batch| self.read(batch)).collect::<Result<Vec<_>, _>>()?;
+        concat_batches(&self.schema(), &batches)
+            .map_err(|error| StoreError::Refuse(format!("the answer is too large: {error}")))
+    }
+}
+
+fn text(array: &ArrayRef) -> Option<ArrayRef> {
+    let bytes = array.as_binary::<i32>();
+    Some(Arc::new(StringArray::try_from_binary(bytes.clone()).ok()?))
+}
+
+/// The statement that answers a question that was checked; `None` if no row can meet its filters.
+pub(super) fn sql(query: &RollupQuery, rewrites: &Rewrites) -> Option<String> {
+    let table = query.table;
+    let merge = Merge::of(query);
+    let rows = conditions(query)?;
+    let parts = Parts::new(table, &query.time_us, query.period);
+    // What coarse rows answer, with the cells that they do not stand for; and what cells alone do.
+    let (coarse, base) = if table.is_minutely() {
+        (parts.hour.iter().chain(&parts.day).cloned().collect(), parts.base.clone())
+    } else if Level::of(table).is_empty() {
+        (Vec::new(), parts.base.clone())
+    } else {
+        (parts.base.clone(), Vec::new())
+    };
+    let mut sources = coarse_sources(&merge, &rows, &parts, rewrites);
+    let outside =
+        |ranges: String| format!("({ranges} AND `time_us` >= {} AND {})", rewrites.sealed_us, rewrites.outside(table));
+    let cells: Vec<String> = within(&coarse).map(outside).into_iter().chain(within(&base)).collect();
+    if !cells.is_empty() {
+        let kept = rewrites.expired_us(table);
+        sources.push(merge.cells(&format!("{rows}`time_us` >= {kept} AND ({})", cells.join(" OR "))));
+    }
+    (!sources.is_empty()).then(|| merge.sql(&sources))
+}
+
+fn coarse_sources(merge: &Merge<'_>, rows: &str, parts: &Parts, rewrites: &Rewrites) -> Vec<String> {
+    let table = merge.table;
+    let mut sources = Vec::new();
+    let mut add = |level: &Level, ranges: &[Range<i64>]| {
+        let name = level.table(table);
+        let mut generations = Vec::new();
+        for range in ranges {
+            let days = range.start.div_euclid(DAY_US)..=(range.end - 1).div_euclid(DAY_US);
+            generations.extend(rewrites.generations(&name).range(days).map(|(_, generation)| generation.to_string()));
+        }
+        if let Some(times) = within(ranges).filter(|_| !generations.is_empty()) {
+            let generations = generations.join(", ");
+            sources.push(merge.coarse(&name, &format!("{rows}{times} AND `generation` IN ({generations})")));
+        }
+    };
+    match Level::of(table) {
+        [hour, day] => {
+            let known = rewrites.generations(&day.table(table));
+            let mut by_hour = parts.hour.clone();
+            let mut by_day = Vec::new();
+            for range in &parts.day {
+                for start in (range.start.max(0)..range.end.min(rewrites.closed_us)).step_by(DAY_US as usize) {
+                    let list = if known.contains_key(&start.div_euclid(DAY_US)) { &mut by_day } else { &mut by_hour };
+                    join(list, start..start + DAY_US);
+                }
+            }
+            add(day, &by_day);
+            add(hour, &by_hour);
+        }
+        [same] => add(same, &parts.base),
+        _ => {}
+    }
+    sources
+}
+
+/// Adds a range, to the one before if they touch.
+fn join(ranges: &mut Vec<Range<i64>>, next: Range<i64>) {
+    match ranges.last_mut() {
+        Some(before) if before.end == next.start => before.end = next.end,
+        _ => ranges.push(next),
+    }
+}
+
+/// The tenant and all filters, with a conjunction behind each; `None` if no row can meet them.
+fn conditions(query: &RollupQuery) -> Option<String> {
+    let mut sql = String::new();
+    if let Some(organization) = query.organization {
+        write!(sql, "`organization` = {} AND ", id(&organization.0)).expect("a text takes all");
+    }
+    for filter in &query.filters {
+        let (name, values) = match filter {
+            Filter::IdIn(name, ids) => (name, ids.iter().map(id).collect::<Vec<_>>()),
+            Filter::CodeIn(name, codes) => (name, codes.iter().map(u8::to_string).collect()),
+            Filter::TextIs(name, text) => (name, vec![literal(text.as_bytes())]),
+        };
+        if values.is_empty() {
+            return None;
+        }
+        write!(sql, "`{name}` IN ({}) AND ", values.join(", ")).expect("a text takes all");
+    }
+    Some(sql)
+}
+
+fn id(id: &Uuid) -> String {
+    format!("toFixedString({}, 16)", literal(id.as_bytes()))
+}
+
+/// Bytes as hexadecimal digits: there is nothing in them that a statement could mistake for itself.
+pub(super) fn literal(bytes: &[u8]) -> String {
+    let mut sql = String::with_capacity(2 * bytes.len() + 9);
+    sql.push_str("unhex('");
+    bytes.iter().for_each(|byte| write!(sql, "{byte:02x}").expect("a text takes all"));
+    sql.push_str("')");
+    sql
+}

@@ -1,0 +1,169 @@
+//! What has been rewritten: which generations of coarse rows count, and which cells they stand for.
+//!
+//! Coarse rows stand for exactly the cells before a time, of the chunks before an offset: their time is over and the chunks are
+//! final. Both bounds and the generations are one row of the table `rewrites`, so whoever reads by one such row counts
+//! each cell once: coarse rows, and of the cells those outside the bounds. Which row that is does not matter. What is emitted
+//! again for a chunk inside the bounds changes nothing, and what comes late is outside of them until the next rewriting.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use flagmint_schemas::rollup::Table;
+use serde::{Deserialize, Serialize};
+
+use super::client::Client;
+use crate::StoreError;
+use crate::limits::{CONTEXT_RETENTION_US, DAY_RETENTION_US, DAY_US, HOUR_RETENTION_US, HOUR_US};
+
+/// A coarser form of a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Level {
+    /// Behind the table's name.
+    pub(super) suffix: &'static str,
+    /// What a row's time is rounded down to, microseconds; 1 for as it is.
+    pub(super) step_us: i64,
+}
+
+const HOUR: Level = Level { suffix: "_hour", step_us: HOUR_US };
+const DAY: Level = Level { suffix: "_day", step_us: DAY_US };
+/// Without chunks, but as fine as before.
+const SAME: Level = Level { suffix: "_day", step_us: 1 };
+
+impl Level {
+    /// The levels of a table, each made from the one before.
+    pub(super) const fn of(table: Table) -> &'static [Self] {
+        match table {
+            Table::Decisions | Table::Latency | Table::Usage => &[HOUR, DAY],
+            Table::Uniques | Table::Contexts | Table::Ledger => &[SAME],
+            Table::Chunks => &[],
+        }
+    }
+
+    pub(super) fn table(self, table: Table) -> String {
+        format!("{}{}", table.name(), self.suffix)
+    }
+
+    /// How long its rows are kept, microseconds.
+    pub(super) const fn retention_us(self, table: Table) -> i64 {
+        match table {
+            Table::Contexts => CONTEXT_RETENTION_US,
+            _ if self.step_us == HOUR_US => HOUR_RETENTION_US,
+            _ => DAY_RETENTION_US,
+        }
+    }
+}
+
+/// Of one partition of one epoch the chunks that start before an offset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Covered {
+    pub(super) partition: u32,
+    pub(super) epoch: u64,
+    pub(super) chunk: u64,
+}
+
+/// Generations by the day of their rows.
+pub(super) type Generations = BTreeMap<i64, u64>;
+
+/// One state of the rewritten tables.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Rewrites {
+    /// Ascending; 0 before the first.
+    #[serde(skip)]
+    pub(super) version: u64,
+    /// When it was committed, by the server's clock, microseconds.
+    #[serde(skip)]
+    pub(super) committed_us: i64,
+    /// Cells before this are in coarse rows if their chunk is covered; days of daily tables only when they are over.
+    pub(super) closed_us: i64,
+    /// No cell before this can be outside of the coarse rows: an event this late is counted at the time of its append.
+    pub(super) sealed_us: i64,
+    pub(super) covered: Vec<Covered>,
+    /// By the rewritten table's name.
+    spans: BTreeMap<String, Generations>,
+    /// Cells of a table before this are gone.
+    expired: BTreeMap<String, i64>,
+}
+
+#[derive(Deserialize)]
+struct Stored {
+    version: u64,
+    committed_us: i64,
+    body: String,
+}
+
+impl Rewrites {
+    /// The newest one stored.
+    pub(super) async fn load(client: &Client) -> Result<Self, StoreError> {
+        let sql = "SELECT `version`, `committed_us`, `body` FROM `rewrites` \
+            ORDER BY `version` DESC, `committed_us` DESC LIMIT 1";
+        let Some(stored) = client.records::<Stored>(sql).await?.pop() else { return Ok(Self::default()) };
+        let read: Self = serde_json::from_str(&stored.body).map_err(|error| {
+            StoreError::Fatal(format!("row {} of table rewrites cannot be read: {error}", stored.version))
+        })?;
+        Ok(Self { version: stored.version, committed_us: stored.committed_us, ..read })
+    }
+
+    /// The generations of a rewritten table.
+    pub(super) fn generations(&self, table: &str) -> &Generations {
+        static NONE: Generations = Generations::new();
+        self.spans.get(table).unwrap_or(&NONE)
+    }
+
+    /// Puts a generation in the place of another.
+    pub(super) fn replace(&mut self, table: &str, day: i64, generation: u64) {
+        self.spans.entry(table.to_owned()).or_default().insert(day, generation);
+    }
+
+    /// Leaves out what is older than `before_day`.
+    pub(super) fn forget(&mut self, table: &str, before_day: i64) {
+        if let Some(generations) = self.spans.get_mut(table) {
+            generations.retain(|day, _| *day >= before_day);
+        }
+    }
+
+    /// Cells of a table before this are gone, microseconds.
+    pub(super) fn expired_us(&self, table: Table) -> i64 {
+        self.expired.get(table.name()).copied().unwrap_or(0)
+    }
+
+    pub(super) fn expire(&mut self, table: Table, before_us: i64) {
+        let expired = self.expired.entry(table.name().to_owned()).or_default();
+        *expired = before_us.max(*expired);
+    }
+
+    /// Up to when a table's cells are in its coarse rows.
+    pub(super) fn closed_us(&self, table: Table) -> i64 {
+        if table.is_minutely() { self.closed_us } else { self.closed_us.div_euclid(DAY_US) * DAY_US }
+    }
+
+    /// The condition on cells that coarse rows stand for.
+    pub(super) fn inside(&self, table: Table) -> String {
+        let chunk = |Covered { partition, epoch, chunk }: &Covered| {
+            format!("(`partition` = {partition} AND `epoch` = {epoch} AND `chunk` < {chunk})")
+        };
+        let chunks: Vec<String> = self.covered.iter().map(chunk).collect();
+        let chunks = if chunks.is_empty() { "0".to_owned() } else { chunks.join(" OR ") };
+        format!("(`time_us` < {} AND ({chunks}))", self.closed_us(table))
+    }
+
+    /// The condition on all other cells. Written without a negation, which the index on these columns would not be used for.
+    pub(super) fn outside(&self, table: Table) -> String {
+        let chunk = |Covered { partition, epoch, chunk }: &Covered| {
+            format!("(`partition` != {partition} OR `epoch` != {epoch} OR `chunk` >= {chunk})")
+        };
+        let chunks: Vec<String> = self.covered.iter().map(chunk).collect();
+        let chunks = if chunks.is_empty() { "1".to_owned() } else { chunks.join(" AND ") };
+        format!("(`time_us` >= {} OR ({chunks}))", self.closed_us(table))
+    }
+}
+
+/// The condition that a row's time is in one of some ranges; `None` if there are none.
+pub(super) fn within(ranges: &[Range<i64>]) -> Option<String> {
+    // So that both ends are numbers of the column's type, whoever asks about all of time.
+    const BOUND: i64 = 1 << 61;
+    let one = |range: &Range<i64>| {
+        let (start, end) = (range.start.clamp(-BOUND, BOUND), range.end.clamp(-BOUND, BOUND));
+        format!("(`time_us` >= {start} AND `time_us` < {end})")
+    };
+    (!ranges.is_empty()).then(|| format!("({})", ranges.iter().map(one).collect::<Vec<_>>().join(" OR ")))
+}

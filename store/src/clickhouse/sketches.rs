@@ -1,0 +1,90 @@
+//! Sketches as ClickHouse keeps them: a weight, then the stored form.
+//!
+//! Within a chunk a sketch only grows, so of two emissions of one cell the heavier is the later one and holds the other. With its
+//! weight before it, big-endian, `max` of the bytes is that sketch: merging needs no function that knows what is inside.
+//! Across chunks sketches are merged here, by the functions that the fold uses.
+
+use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, GenericListArray};
+use flagmint_schemas::rollup::Role;
+use flagmint_schemas::sketch::latency::Histogram;
+use flagmint_schemas::sketch::unique::Registers;
+
+/// Bytes of the weight.
+const WEIGHT_LEN: usize = 8;
+
+/// Puts its weight before each sketch; `None` if one cannot be read.
+pub(super) fn weighted(role: Role, sketches: &BinaryArray) -> Option<BinaryArray> {
+    let mut bytes = Vec::with_capacity(sketches.value_data().len() + WEIGHT_LEN * sketches.len());
+    let mut ends = Vec::with_capacity(sketches.len() + 1);
+    ends.push(0);
+    for stored in sketches.iter().flatten() {
+        bytes.extend_from_slice(&weight(role, stored)?.to_be_bytes());
+        bytes.extend_from_slice(stored);
+        ends.push(i32::try_from(bytes.len()).ok()?);
+    }
+    let offsets = arrow::buffer::OffsetBuffer::new(ends.into());
+    BinaryArray::try_new(offsets, bytes.into(), None).ok()
+}
+
+/// Something that grows whenever the sketch does.
+fn weight(role: Role, stored: &[u8]) -> Option<u64> {
+    if role == Role::Histogram {
+        return Histogram::decode(stored).ok().map(|histogram| histogram.count());
+    }
+    Registers::decode(stored).ok()?;
+    Some(match stored.split_first() {
+        // Sparse: entries of three bytes, the value last.
+        Some((0, entries)) => entries.iter().skip(2).step_by(3).map(|value| u64::from(*value)).sum(),
+        Some((_, values)) => values.iter().map(|value| u64::from(*value)).sum(),
+        None => 0,
+    })
+}
+
+/// Merges lists of weighted sketches, a list for each row; `None` if one cannot be read.
+pub(super) fn merged(role: Role, lists: &ArrayRef) -> Option<ArrayRef> {
+    let lists: &GenericListArray<i32> = lists.as_list_opt()?;
+    let merged = (0..lists.len()).map(|row| {
+        let list = lists.value(row);
+        let list: &BinaryArray = list.as_binary_opt()?;
+        let mut sketches = list.iter().map(|sketch| sketch.unwrap_or_default().get(WEIGHT_LEN..));
+        if list.len() == 1 {
+            return sketches.next()?.map(<[u8]>::to_vec);
+        }
+        if role == Role::Histogram {
+            let mut sum = Histogram::default();
+            sketches.try_for_each(|sketch| sum.merge_sum_encoded(sketch?).ok())?;
+            Some(sum.encode())
+        } else {
+            let mut max = Registers::default();
+            sketches.try_for_each(|sketch| max.merge_encoded(sketch?).ok())?;
+            Some(max.encode())
+        }
+    });
+    let merged: Option<Vec<Vec<u8>>> = merged.collect();
+    Some(std::sync::Arc::new(BinaryArray::from_iter_values(merged?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_later_sketch_of_a_cell_is_the_greater() {
+        let mut registers = Registers::default();
+        let (mut dense, mut before) = (vec![0; 500], [Vec::new(), Vec::new()]);
+        for step in 0..6000u64 {
+            let grown = registers.insert(step.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+            dense[(step * 7 % 500) as usize] += 1;
+            let stored = [registers.encode(), Histogram::from_dense(&dense).encode()];
+            for (at, role) in [Role::Registers, Role::Histogram].into_iter().enumerate() {
+                let now = weighted(role, &BinaryArray::from_iter_values([&stored[at]])).expect("readable");
+                let is_same = at == 0 && !grown && step > 0;
+                let order = now.value(0).cmp(before[at].as_slice());
+                assert_eq!(order, if is_same { std::cmp::Ordering::Equal } else { std::cmp::Ordering::Greater });
+                before[at] = now.value(0).to_vec();
+            }
+        }
+        assert!(weighted(Role::Histogram, &BinaryArray::from_iter_values([b"abc"])).is_none());
+        assert!(weighted(Role::Registers, &BinaryArray::from_iter_values([[1, 2]])).is_none());
+    }
+}
