@@ -16,10 +16,10 @@ CARGO := --release --locked
 BIN := $(CARGO_TARGET_DIR)/release/flagmint
 STEP = @printf '\n== %s\n' >&2
 
-.PHONY: help setup run build test quick fmt lint docs bench audit
+.PHONY: help setup run build test quick fmt lint docs differential bench audit
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 setup: ## install what is missing; says what it does, quick when nothing is
 	@dev/setup
@@ -56,6 +56,10 @@ lint: ## clippy; warnings are failures
 docs:
 	$(STEP) 'documentation'
 	@RUSTDOCFLAGS='-D warnings' cargo doc $(CARGO) --workspace --no-deps
+
+differential: ## the same 20 M decisions in both stores, and every question to both
+	@dev/setup tests
+	@DECISIONS=20000000 dev/servers/with-postgres dev/servers/with-clickhouse cargo test $(CARGO) -p flagmint-query-api --test differential -- --nocapture
 
 bench: setup ## run the benchmarks, write benches/results/*.json, print the tables
 	@dev/bench
