@@ -3,7 +3,7 @@
 -- A table named like a rollup holds cells as emitted: keyed by the chunk of the log that they were folded from, merged by maximum,
 -- so that an emission may be lost, repeated or late. A sketch is a text whose greatest value is the latest one (its weight,
 -- big-endian, then its stored form: docs/decisions/0006-clickhouse.md). Tables `_hour` and `_day` hold what closed hours
--- and days were rewritten into, without chunks; only those generations count that the newest row of `rewrites` names.
+-- and days were rewritten into, without chunks, `_total_` the same for all flags together; only those generations count that the newest row of `rewrites` names.
 --
 -- {on_cluster} and {engine …} are filled in by store/src/clickhouse/ddl.rs. Times are microseconds since the Unix epoch.
 -- A comment that stands alone begins a line with two hyphens; statements end with a semicolon at the end of a line.
@@ -345,6 +345,81 @@ CREATE TABLE IF NOT EXISTS `ledger_day` {on_cluster}
 ENGINE = {engine MergeTree}
 PARTITION BY (intDiv(`time_us`, 86400000000), `generation`)
 ORDER BY (`organization`, `project`, `environment`, `time_us`)
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
+
+-- All flags of an environment added up, for questions that do not tell them apart.
+CREATE TABLE IF NOT EXISTS `decisions_total_hour` {on_cluster}
+(
+    `organization` FixedString(16),
+    `project` FixedString(16),
+    `environment` FixedString(16),
+    `reason` UInt8,
+    `error_code` UInt8,
+    `source` LowCardinality(String),
+    `measure` UInt8,
+    `counting` UInt8,
+    `time_us` Int64 CODEC(Delta, LZ4),
+    `count` UInt64,
+    `generation` UInt64
+)
+ENGINE = {engine MergeTree}
+PARTITION BY (intDiv(`time_us`, 86400000000), `generation`)
+ORDER BY (`organization`, `project`, `environment`, `time_us`, `reason`, `error_code`, `source`, `measure`, `counting`)
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
+
+CREATE TABLE IF NOT EXISTS `decisions_total_day` {on_cluster}
+(
+    `organization` FixedString(16),
+    `project` FixedString(16),
+    `environment` FixedString(16),
+    `reason` UInt8,
+    `error_code` UInt8,
+    `source` LowCardinality(String),
+    `measure` UInt8,
+    `counting` UInt8,
+    `time_us` Int64 CODEC(Delta, LZ4),
+    `count` UInt64,
+    `generation` UInt64
+)
+ENGINE = {engine MergeTree}
+PARTITION BY (intDiv(`time_us`, 86400000000), `generation`)
+ORDER BY (`organization`, `project`, `environment`, `time_us`, `reason`, `error_code`, `source`, `measure`, `counting`)
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
+
+CREATE TABLE IF NOT EXISTS `latency_total_hour` {on_cluster}
+(
+    `organization` FixedString(16),
+    `project` FixedString(16),
+    `environment` FixedString(16),
+    `counting` UInt8,
+    `time_us` Int64 CODEC(Delta, LZ4),
+    `count` UInt64,
+    `latency_us` UInt64,
+    `evaluation_ns` UInt64,
+    `buckets` String,
+    `generation` UInt64
+)
+ENGINE = {engine MergeTree}
+PARTITION BY (intDiv(`time_us`, 86400000000), `generation`)
+ORDER BY (`organization`, `project`, `environment`, `time_us`, `counting`)
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
+
+CREATE TABLE IF NOT EXISTS `latency_total_day` {on_cluster}
+(
+    `organization` FixedString(16),
+    `project` FixedString(16),
+    `environment` FixedString(16),
+    `counting` UInt8,
+    `time_us` Int64 CODEC(Delta, LZ4),
+    `count` UInt64,
+    `latency_us` UInt64,
+    `evaluation_ns` UInt64,
+    `buckets` String,
+    `generation` UInt64
+)
+ENGINE = {engine MergeTree}
+PARTITION BY (intDiv(`time_us`, 86400000000), `generation`)
+ORDER BY (`organization`, `project`, `environment`, `time_us`, `counting`)
 SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
 
 -- The chunks of the log as far as they are folded.

@@ -111,6 +111,7 @@ fn engines(statement: &str, prefix: &str) -> String {
 mod tests {
     use flagmint_schemas::rollup::{Role, Table};
 
+    use super::super::rewrites::{Level, total_keys};
     use super::*;
 
     fn statements(cluster: Option<&str>) -> Vec<String> {
@@ -142,6 +143,23 @@ mod tests {
                 let wanted = table.columns().iter().filter(|column| is_base || column.role != Role::Chunk);
                 let mut wanted: Vec<String> = wanted.map(|column| column.name.to_owned()).collect();
                 wanted.extend((!is_base).then(|| "generation".to_owned()));
+                assert_eq!(found, wanted, "{head}");
+            }
+        }
+    }
+
+    #[test]
+    fn totals_have_the_dimensions_that_questions_about_them_may_use() {
+        let all = statements(None);
+        for table in Table::ALL.into_iter().filter(|table| !total_keys(*table).is_empty()) {
+            for level in Level::of(table) {
+                let head = format!("CREATE TABLE IF NOT EXISTS `{}`", level.totals(table));
+                let statement = all.iter().find(|statement| statement.starts_with(&head)).expect(&head);
+                let named = |line: &str| Some(line.strip_prefix("    `")?.split('`').next()?.to_owned());
+                let found: Vec<String> = statement.lines().filter_map(named).collect();
+                let values = table.columns().iter().filter(|column| !column.role.is_key()).map(|column| column.name);
+                let wanted: Vec<&str> =
+                    total_keys(table).into_iter().chain(["time_us"]).chain(values).chain(["generation"]).collect();
                 assert_eq!(found, wanted, "{head}");
             }
         }

@@ -14,7 +14,7 @@ use super::Shared;
 use super::client::Kind;
 use super::insert;
 use super::question::{Merge, literal};
-use super::rewrites::{Level, Rewrites};
+use super::rewrites::{Level, Rewrites, total_keys};
 use crate::StoreError;
 use crate::check::rewritten_keys;
 use crate::limits::{CLOSE_MARGIN_US, DAY_RETENTION_US, DAY_US, HOUR_US, LATE_EVENTS_US, MINUTE_RETENTION_US};
@@ -110,8 +110,30 @@ impl Shared {
             let number = generation.take();
             self.fill(&merge, &name, number, &source).await?;
             next.replace(&name, day, number);
+            self.add_up(table, *level, (day, number), next, generation).await?;
             of_finer = Some((name, number));
         }
+        Ok(())
+    }
+
+    /// Makes the totals of a day's coarse rows, if the table has totals.
+    async fn add_up(
+        &self,
+        table: Table,
+        level: Level,
+        (day, of): (i64, u64),
+        next: &mut Rewrites,
+        generation: &mut Generation,
+    ) -> Result<(), StoreError> {
+        let keys = total_keys(table);
+        if keys.is_empty() {
+            return Ok(());
+        }
+        let merge = Merge { table, group_by: &keys, step_us: Some(level.step_us) };
+        let source = merge.coarse(&level.table(table), &format!("`generation` = {of}"));
+        let (name, number) = (level.totals(table), generation.take());
+        self.fill(&merge, &name, number, &source).await?;
+        next.replace(&name, day, number);
         Ok(())
     }
 
@@ -227,7 +249,7 @@ impl Generation {
 
 fn all_tables() -> Vec<String> {
     let of = |table: Table| {
-        let coarse = Level::of(table).iter().map(move |level| level.table(table));
+        let coarse = Level::of(table).iter().flat_map(move |level| [level.table(table), level.totals(table)]);
         std::iter::once(table.name().to_owned()).chain(coarse)
     };
     Table::ALL.into_iter().flat_map(of).collect()
@@ -238,7 +260,9 @@ fn expire(next: &mut Rewrites, now_us: i64) {
     for table in Table::ALL {
         let levels = Level::of(table);
         for level in levels {
-            next.forget(&level.table(table), (now_us - level.retention_us(table)).div_euclid(DAY_US));
+            let before_day = (now_us - level.retention_us(table)).div_euclid(DAY_US);
+            next.forget(&level.table(table), before_day);
+            next.forget(&level.totals(table), before_day);
         }
         // Cells that coarse rows stand for are of use only to questions about minutes.
         let kept_us = if levels.is_empty() { DAY_RETENTION_US } else { MINUTE_RETENTION_US };

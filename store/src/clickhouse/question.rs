@@ -10,7 +10,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use flagmint_schemas::rollup::{Column, Role, Table};
 use uuid::Uuid;
 
-use super::rewrites::{Level, Rewrites, within};
+use super::rewrites::{Level, Rewrites, total_keys, within};
 use super::sketches;
 use crate::limits::{DAY_US, HOUR_US};
 use crate::parts::Parts;
@@ -160,7 +160,7 @@ pub(super) fn sql(query: &RollupQuery, rewrites: &Rewrites) -> Option<String> {
     } else {
         (parts.base.clone(), Vec::new())
     };
-    let mut sources = coarse_sources(&merge, &rows, &parts, rewrites);
+    let mut sources = coarse_sources(&merge, (&rows, is_about_totals(query)), &parts, rewrites);
     let outside =
         |ranges: String| format!("({ranges} AND `time_us` >= {} AND {})", rewrites.sealed_us, rewrites.outside(table));
     let cells: Vec<String> = within(&coarse).map(outside).into_iter().chain(within(&base)).collect();
@@ -171,11 +171,21 @@ pub(super) fn sql(query: &RollupQuery, rewrites: &Rewrites) -> Option<String> {
     (!sources.is_empty()).then(|| merge.sql(&sources))
 }
 
-fn coarse_sources(merge: &Merge<'_>, rows: &str, parts: &Parts, rewrites: &Rewrites) -> Vec<String> {
+/// Whether a question neither tells flags apart nor asks about some.
+fn is_about_totals(query: &RollupQuery) -> bool {
+    let keys = total_keys(query.table);
+    let filtered = query.filters.iter().map(|filter| match filter {
+        Filter::IdIn(name, _) | Filter::CodeIn(name, _) | Filter::TextIs(name, _) => *name,
+    });
+    !keys.is_empty() && query.group_by.iter().copied().chain(filtered).all(|name| keys.contains(&name))
+}
+
+fn coarse_sources(merge: &Merge<'_>, (rows, totals): (&str, bool), parts: &Parts, rewrites: &Rewrites) -> Vec<String> {
     let table = merge.table;
     let mut sources = Vec::new();
+    let named = |level: &Level| if totals { level.totals(table) } else { level.table(table) };
     let mut add = |level: &Level, ranges: &[Range<i64>]| {
-        let name = level.table(table);
+        let name = named(level);
         let mut generations = Vec::new();
         for range in ranges {
             let days = range.start.div_euclid(DAY_US)..=(range.end - 1).div_euclid(DAY_US);
@@ -188,7 +198,7 @@ fn coarse_sources(merge: &Merge<'_>, rows: &str, parts: &Parts, rewrites: &Rewri
     };
     match Level::of(table) {
         [hour, day] => {
-            let known = rewrites.generations(&day.table(table));
+            let known = rewrites.generations(&named(day));
             let mut by_hour = parts.hour.clone();
             let mut by_day = Vec::new();
             for range in &parts.day {

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::client::Client;
 use crate::StoreError;
+use crate::check::rewritten_keys;
 use crate::limits::{CONTEXT_RETENTION_US, DAY_RETENTION_US, DAY_US, HOUR_RETENTION_US, HOUR_US};
 
 /// A coarser form of a table.
@@ -43,6 +44,11 @@ impl Level {
         format!("{}{}", table.name(), self.suffix)
     }
 
+    /// The table of the same rows with all flags added up.
+    pub(super) fn totals(self, table: Table) -> String {
+        format!("{}_total{}", table.name(), self.suffix)
+    }
+
     /// How long its rows are kept, microseconds.
     pub(super) const fn retention_us(self, table: Table) -> i64 {
         match table {
@@ -51,6 +57,17 @@ impl Level {
             _ => DAY_RETENTION_US,
         }
     }
+}
+
+/// What rows of totals do not keep apart.
+const ADDED_UP: [&str; 3] = ["flag", "variation", "rule"];
+
+/// The dimensions of a table's totals; none if it has no totals.
+pub(super) fn total_keys(table: Table) -> Vec<&'static str> {
+    if !matches!(table, Table::Decisions | Table::Latency) {
+        return Vec::new();
+    }
+    rewritten_keys(table).into_iter().filter(|name| !ADDED_UP.contains(name)).collect()
 }
 
 /// Of one partition of one epoch the chunks that start before an offset.
