@@ -41,7 +41,7 @@ pub struct Snapshot {
     pub contexts: SeenContexts,
     /// Which flags have Analytics Tracking on: `{"key":bool,…}`.
     analytics: Arc<str>,
-    /// Per outcome: `"key":value`, ready for a reply.
+    /// Per outcome: `,"key":value`, ready for a reply.
     members: Box<[Box<str>]>,
 }
 
@@ -109,7 +109,7 @@ impl Snapshot {
     ) -> Self {
         let member = |outcome: &Outcome| {
             let key = Value::from(compiled.flags()[outcome.flag].key());
-            format!("{key}:{}", outcome.value_json).into_boxed_str()
+            format!(",{key}:{}", outcome.value_json).into_boxed_str()
         };
         let members = compiled.outcomes().iter().map(member).collect();
         let tracked = compiled.flags().iter().map(|flag| (flag.key().to_owned(), flag.analytics_enabled().into()));
@@ -126,14 +126,16 @@ impl Snapshot {
 
     /// Appends the JSON object of all decided flags, in the order decided.
     pub fn write_values(&self, decisions: &[Decision], out: &mut Vec<u8>) {
-        let length: usize = decisions.iter().map(|decision| self.member(decision).len() + 1).sum();
-        out.reserve(length + 3);
-        out.push(b'{');
-        for (position, decision) in decisions.iter().enumerate() {
-            if position > 0 {
-                out.push(b',');
-            }
+        let length: usize = decisions.iter().map(|decision| self.member(decision).len()).sum();
+        out.reserve(length + 2);
+        let start = out.len();
+        for decision in decisions {
             out.extend_from_slice(self.member(decision).as_bytes());
+        }
+        // Each member brings the comma before it; the first one's place is the brace's.
+        match out.get_mut(start) {
+            Some(comma) => *comma = b'{',
+            None => out.push(b'{'),
         }
         out.push(b'}');
     }

@@ -6,6 +6,7 @@
 //! cd fuzz && mkdir -p corpus/decode_batch
 //! (head -c 112 /dev/zero; cat ../schemas/fixtures/batch-v1.arrow) > corpus/decode_batch/arrow
 //! (head -c 112 /dev/zero; cat ../schemas/fixtures/batch-v1.pb) > corpus/decode_batch/protobuf
+//! (head -c 112 /dev/zero; cat ../schemas/fixtures/batch-v1.packed) > corpus/decode_batch/packed
 //! cargo +nightly fuzz run decode_batch -- -max_total_time=600
 //! ```
 //!
@@ -23,7 +24,7 @@ fuzz_target!(|input: &[u8]| {
         decode(&header, payload);
     }
     let mut known = [0; BatchHeader::LEN];
-    for codec in [Codec::Arrow, Codec::Protobuf] {
+    for codec in [Codec::Arrow, Codec::Protobuf, Codec::Packed] {
         (known[0], known[1], known[2]) = (1, codec as u8, BatchHeader::SCHEMA as u8);
         let mut header = BatchHeader::decode(&known).expect("this header is valid");
         (header.calls, header.decisions) = (2, 3);

@@ -7,6 +7,7 @@ pub mod limits;
 pub mod pseudonym;
 pub mod recorder;
 
+pub use flagmint_log::wall_clock_us;
 pub use pseudonym::ContextRedactor;
 pub use recorder::{
     CallFacts, CallerId, CallerName, EnvironmentIdentity, EnvironmentRecorder, Health, InFlight, Recorder,

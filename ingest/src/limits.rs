@@ -6,9 +6,13 @@ use std::time::Duration;
 /// keeps that bound.
 pub const FLUSH_TICK: Duration = Duration::from_millis(50);
 
-/// Decisions that one shard's buffer of one environment holds at most: eight full batches, some 100 ms at 650,000
-/// decisions/s through one thread. Only a flusher that gets no processor time can let it fill.
-pub const BUFFER_DECISIONS_MAX: usize = 8 * flagmint_schemas::limits::BATCH_DECISIONS_MAX;
+/// Decisions in one shard's buffer of one environment at which the flusher is woken before its tick: some 65 ms at a million
+/// decisions/s. At each full batch instead, a hundred wake-ups and disk syncs a second took a core's time without use.
+pub const WAKE_DECISIONS: usize = 8 * flagmint_schemas::limits::BATCH_DECISIONS_MAX;
+
+/// Decisions that one shard's buffer of one environment holds at most. Only a flusher that gets no processor time for a fifth of
+/// a second can let it fill.
+pub const BUFFER_DECISIONS_MAX: usize = 4 * WAKE_DECISIONS;
 
 /// Calls that one shard's buffer of one environment holds at most; for calls without decisions.
 pub const BUFFER_CALLS_MAX: usize = BUFFER_DECISIONS_MAX;
@@ -25,6 +29,12 @@ pub const CALLER_TEXT_CHARACTERS: usize = 64;
 
 /// Bytes of encoded batches that wait in memory for one partition of the log: about a second at full load.
 pub const QUEUE_BYTES: usize = 8 << 20;
+
+/// Payloads kept for the next batches: what one flush at full load queues before the log has taken the one before.
+pub const SPARE_PAYLOADS: usize = 16;
+
+/// Bytes of a payload that is kept; rare giants are given back.
+pub const SPARE_PAYLOAD_BYTES: usize = 1 << 20;
 
 /// Records that wait in memory for one partition of the log; bounds the queue when they are tiny.
 pub const QUEUE_RECORDS: usize = 4096;

@@ -1,7 +1,7 @@
 //! The recorder: takes calls and their decisions into memory and brings them into the log, exactly once and in order.
 //!
 //! A request thread pushes rows into a buffer of its shard and environment ([`EnvironmentRecorder::record`]). The
-//! flusher, a thread, turns all buffers into batches every 50 ms or when one is full, and queues them per partition.
+//! flusher, a thread, turns all buffers into batches every 50 ms or when one fills up, and queues them per partition.
 //! One task per partition appends them. A log that cannot keep up is waited for in memory, then in files (the spool), and
 //! what does not fit there is refused and counted: recorded = appended + in flight + refused, at any time.
 //!
@@ -13,6 +13,7 @@ mod assemble;
 mod environment;
 mod epochs;
 mod flusher;
+mod payloads;
 mod queue;
 mod spool;
 #[cfg(test)]
@@ -26,7 +27,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::Thread;
 use std::time::Duration;
 
-use flagmint_log::DecisionLog;
+use flagmint_log::{DecisionLog, wall_clock_us};
 use flagmint_schemas::batch::{BatchHeader, Outcome};
 use flagmint_schemas::ids::EnvironmentId;
 use thiserror::Error;
@@ -34,7 +35,7 @@ use tokio::task::JoinSet;
 
 use self::environment::EnvironmentState;
 pub use self::environment::{CallFacts, CallerId, CallerName, EnvironmentIdentity, EnvironmentRecorder};
-use self::epochs::{Epochs, wall_clock_us};
+use self::epochs::Epochs;
 use self::flusher::Flusher;
 use self::queue::{Item, Queue, SpoolSpace};
 use self::spool::SpoolFile;
@@ -418,6 +419,14 @@ impl Recorder {
         }
         let lost: u64 =
             queues.iter().flat_map(|queue| queue.spill(&self.shared.space)).map(|item| self.lose(&item)).sum();
+        let directory = self.shared.space.directory.clone();
+        let synced = tokio::task::spawn_blocking(move || {
+            queues.iter().try_for_each(|queue| queue.sync())?;
+            std::fs::File::open(directory)?.sync_all()
+        });
+        if let Ok(Err(error)) = synced.await {
+            tracing::warn!(%error, "the spool is not known to be on disk; the next start replays what is there");
+        }
         if lost == 0 { Ok(()) } else { Err(RecorderError::Lost(lost)) }
     }
 

@@ -18,12 +18,14 @@
 //! # });
 //! ```
 
+mod clock;
 pub mod conformance;
 mod contract;
 mod error;
 pub mod limits;
 pub mod local;
 
+pub use clock::wall_clock_us;
 pub use contract::{Append, Assignment, DecisionLog, Record};
 pub use error::LogError;
 pub use local::{LocalLog, Options};

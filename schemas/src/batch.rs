@@ -8,6 +8,7 @@ mod arrow_ipc;
 mod codec;
 mod column;
 pub mod header;
+mod packed;
 mod protobuf;
 mod table;
 mod view;

@@ -15,6 +15,10 @@ pub const BATCH_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// [`PROTOBUF_DECISIONS_BELOW`] or so, and an empty row is two bytes there but a hundred in memory.
 pub const PROTOBUF_ROWS_MAX: usize = 65_536;
 
+/// A packed batch with more rows than this in any table is refused when decoding: producers write [`BATCH_DECISIONS_MAX`] and one
+/// call's overshoot, and a column of equal values takes nine bytes there however many rows it has.
+pub const PACKED_ROWS_MAX: usize = 131_072;
+
 /// Attributes of one context that are logged at most (data-plane.md section 11).
 pub const CONTEXT_ATTRIBUTES_MAX: usize = 64;
 

@@ -4,9 +4,9 @@ use std::io::{BufRead as _, Write as _};
 
 use flagmint_evaluator::engine::{CompiledEnvironment, evaluate_flag_line, evaluate_line};
 use flagmint_evaluator::snapshot::Configuration;
+use flagmint_log::wall_clock_us;
 use serde_json::json;
 
-use crate::clock::now_us;
 use crate::exit::Failure;
 use crate::options::EvaluateOptions;
 
@@ -26,8 +26,8 @@ pub fn evaluate(options: &EvaluateOptions) -> Result<(), Failure> {
         let result =
             std::str::from_utf8(&line).map_err(|error| format!("not UTF-8: {error}")).and_then(
                 |line| match &environment {
-                    Some(environment) => evaluate_flag_line(environment, line, now_us()),
-                    None => evaluate_line(line, now_us()),
+                    Some(environment) => evaluate_flag_line(environment, line, wall_clock_us()),
+                    None => evaluate_line(line, wall_clock_us()),
                 },
             );
         let text = result.unwrap_or_else(|error| {

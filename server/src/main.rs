@@ -1,7 +1,6 @@
 //! The one binary: reads its configuration, does what the subcommand says, and ends with a status that says how it went.
 
 mod audit;
-mod clock;
 mod configuration;
 mod demo;
 mod evaluate;

@@ -1,8 +1,8 @@
 //! One partition of the log being folded: reading on, and how far that is.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use flagmint_log::{DecisionLog, LogError, Record};
+use flagmint_log::{DecisionLog, LogError, Record, wall_clock_us};
 use flagmint_store::Position;
 use tokio::time::Instant;
 
@@ -139,7 +139,7 @@ impl Partition {
     /// Where it stands, told to the metrics, too.
     pub fn status<L: DecisionLog>(&self, lag: &Meter<L>) -> PartitionStatus {
         let lag_records = lag.records_behind(self.number, self.fold().next_offset());
-        let lag_us = if lag_records == 0 { 0 } else { now_us().saturating_sub(self.last_append_us).max(0) };
+        let lag_us = if lag_records == 0 { 0 } else { wall_clock_us().saturating_sub(self.last_append_us).max(0) };
         self.gauges.lag_records.set(lag_records as f64);
         self.gauges.lag_seconds.set(lag_us as f64 / 1e6);
         self.gauges.replay_records.set(self.stored.next_offset.saturating_sub(self.stored.chunk) as f64);
@@ -172,11 +172,6 @@ impl Gauges {
             replay_records: metrics::gauge!("flagmint_aggregator_replay_records", "partition" => partition),
         }
     }
-}
-
-fn now_us() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
 }
 
 /// Folds records in order until there are no more or the fold is poisoned.

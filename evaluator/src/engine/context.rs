@@ -39,6 +39,8 @@ pub struct Context {
     kind: ContextKind,
     attributes: AttributeMap,
     key: Option<BucketingKey>,
+    /// Looked up once, as every call asks for it.
+    source: Option<Box<str>>,
 }
 
 /// The text that rollouts hash, and how it behaves when joined with a salt.
@@ -92,7 +94,9 @@ impl Context {
             let text = text(Some(value));
             BucketingKey { hash: KeyHash::new(&text), adds: value.is_number() || value.is_boolean(), text: text.into() }
         });
-        Self { members, kind, attributes, key }
+        let source =
+            members.get("custom").and_then(|custom| custom.get("source")).and_then(Value::as_str).map(Box::from);
+        Self { members, kind, attributes, key, source }
     }
 
     /// The context as sent.
@@ -125,7 +129,7 @@ impl Context {
     /// `custom.source` as sent: how the client calls itself (`SDK`, `API`).
     #[must_use]
     pub fn source(&self) -> Option<&str> {
-        self.members.get("custom")?.as_object()?.get("source")?.as_str()
+        self.source.as_deref()
     }
 
     /// The attributes that conditions can see, in map order, by full name (`user.plan`). Names are unique.

@@ -1,6 +1,8 @@
 //! When a call came, by the wall clock and by the steady one.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
+
+use flagmint_ingest::wall_clock_us;
 
 /// The moment a request or message was received.
 #[derive(Clone, Copy, Debug)]
@@ -14,8 +16,7 @@ pub struct Received {
 impl Received {
     /// Just now.
     pub fn now() -> Self {
-        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self { at: Instant::now(), time_us: i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX) }
+        Self { at: Instant::now(), time_us: wall_clock_us() }
     }
 
     /// Unix time in seconds.

@@ -7,7 +7,7 @@ use flagmint_schemas::limits::{BATCH_DECISIONS_MAX, PROTOBUF_DECISIONS_BELOW};
 
 use hashbrown::HashMap;
 
-use super::environment::Buffer;
+use super::environment::{Buffer, Row};
 use crate::limits::BATCH_TEXT_BYTES;
 
 /// Calls in one batch at most; like decisions, so that calls without decisions do not make a giant.
@@ -16,95 +16,109 @@ const CALLS_MAX: usize = BATCH_DECISIONS_MAX;
 /// Not in the batch yet.
 const ABSENT: u32 = u32::MAX;
 
-/// Builds the batches of one flush of one environment.
-pub(super) struct Assembler<'a> {
-    callers: &'a [Caller],
-    outcomes: &'a [Outcome],
+/// Memory of batches being built, kept for the next ones.
+#[derive(Default)]
+pub(super) struct Scratch {
     caller_rows: Vec<u32>,
     outcome_rows: Vec<u32>,
-    context_rows: HashMap<*const ObservedContext, u32>,
+    /// By address: the batch holds each context until it is given away.
+    context_rows: HashMap<usize, u32>,
     batch: Batch,
     /// Bytes of texts in the batch's dictionaries.
     text_bytes: usize,
-    full: Vec<Batch>,
+}
+
+impl Scratch {
+    fn start(&mut self, callers: usize, outcomes: usize) {
+        self.caller_rows.clear();
+        self.caller_rows.resize(callers, ABSENT);
+        self.outcome_rows.clear();
+        self.outcome_rows.resize(outcomes, ABSENT);
+        self.context_rows.clear();
+        self.text_bytes = 0;
+        let Batch { callers, outcomes, contexts, calls, decisions } = &mut self.batch;
+        callers.clear();
+        outcomes.clear();
+        contexts.clear();
+        calls.clear();
+        decisions.clear();
+    }
+}
+
+/// Builds the batches of one flush of one environment and hands each to `emit`.
+pub(super) struct Assembler<'a, E> {
+    callers: &'a [Caller],
+    outcomes: &'a [Outcome],
+    emit: E,
+    scratch: &'a mut Scratch,
     /// Decisions of calls that refer to nothing we know.
     unknown_decisions: u64,
 }
 
-impl<'a> Assembler<'a> {
-    pub(super) fn new(callers: &'a [Caller], outcomes: &'a [Outcome]) -> Self {
-        Self {
-            callers,
-            outcomes,
-            caller_rows: vec![ABSENT; callers.len()],
-            outcome_rows: vec![ABSENT; outcomes.len()],
-            context_rows: HashMap::new(),
-            batch: Batch::default(),
-            text_bytes: 0,
-            full: Vec::new(),
-            unknown_decisions: 0,
-        }
+impl<'a, E: FnMut(&Batch)> Assembler<'a, E> {
+    pub(super) fn new(callers: &'a [Caller], outcomes: &'a [Outcome], scratch: &'a mut Scratch, emit: E) -> Self {
+        scratch.start(callers.len(), outcomes.len());
+        Self { callers, outcomes, emit, scratch, unknown_decisions: 0 }
     }
 
     /// Takes the rows of a buffer in.
-    pub(super) fn add(&mut self, buffer: &Buffer) {
-        let mut rest = &buffer.decisions[..];
-        for (call, context) in buffer.calls.iter().zip(&buffer.contexts) {
-            let (decisions, after) = rest.split_at(call.decisions as usize);
-            rest = after;
-            self.add_call(call, context.as_ref(), decisions);
+    pub(super) fn add(&mut self, buffer: &mut Buffer) {
+        let Buffer { calls, contexts, decisions, counts } = buffer;
+        let mut start = 0;
+        for (call, context) in calls.iter().zip(contexts.drain(..)) {
+            let rows = start..start + call.decisions as usize;
+            start = rows.end;
+            self.add_call(call, context, &decisions[rows.clone()], counts.get(rows).unwrap_or_default());
         }
     }
 
-    fn add_call(&mut self, call: &Call, context: Option<&Arc<ObservedContext>>, decisions: &[DecisionRow]) {
-        let is_known = |row: &DecisionRow| (row.outcome as usize) < self.outcomes.len();
+    /// `counts` is empty if each decision stands for one evaluation.
+    fn add_call(&mut self, call: &Call, context: Option<Arc<ObservedContext>>, decisions: &[Row], counts: &[u32]) {
+        let is_known = |row: &Row| (row.outcome() as usize) < self.outcomes.len();
         if call.caller as usize >= self.callers.len() || !decisions.iter().all(is_known) {
             self.unknown_decisions += decisions.len() as u64;
             return;
         }
-        let is_full = self.batch.decisions.len() + decisions.len() > BATCH_DECISIONS_MAX
-            || self.batch.calls.len() >= CALLS_MAX
-            || self.text_bytes >= BATCH_TEXT_BYTES;
+        let Scratch { batch, text_bytes, .. } = &*self.scratch;
+        let is_full = batch.decisions.len() + decisions.len() > BATCH_DECISIONS_MAX
+            || batch.calls.len() >= CALLS_MAX
+            || *text_bytes >= BATCH_TEXT_BYTES;
         if is_full {
             self.cut();
         }
-        let caller = dense(&mut self.caller_rows, call.caller, self.callers, &mut self.batch.callers);
-        let context = context.map_or(Call::NO_CONTEXT, |context| self.context(context));
-        self.batch.calls.push(Call { caller, context, ..*call });
-        for row in decisions {
-            let outcomes_before = self.batch.outcomes.len();
-            let outcome = dense(&mut self.outcome_rows, row.outcome, self.outcomes, &mut self.batch.outcomes);
-            if let Some(added) = self.batch.outcomes.get(outcomes_before) {
-                self.text_bytes += added.flag_key.len() + added.value_json.len();
-            }
-            self.batch.decisions.push(DecisionRow { outcome, ..*row });
-        }
-    }
-
-    fn context(&mut self, context: &Arc<ObservedContext>) -> u32 {
-        let (contexts, text_bytes) = (&mut self.batch.contexts, &mut self.text_bytes);
-        *self.context_rows.entry(Arc::as_ptr(context)).or_insert_with(|| {
-            *text_bytes += context.key.len() + context.attributes_json.len();
-            contexts.push(Arc::clone(context));
-            contexts.len() as u32 - 1
-        })
+        let Scratch { caller_rows, outcome_rows, context_rows, batch, text_bytes } = &mut *self.scratch;
+        let caller = dense(caller_rows, call.caller, self.callers, &mut batch.callers);
+        let contexts = &mut batch.contexts;
+        let context = context.map_or(Call::NO_CONTEXT, |context| {
+            *context_rows.entry(Arc::as_ptr(&context).addr()).or_insert_with(|| {
+                *text_bytes += context.key.len() + context.attributes_json.len();
+                contexts.push(context);
+                contexts.len() as u32 - 1
+            })
+        });
+        batch.calls.push(Call { caller, context, ..*call });
+        let outcomes_before = batch.outcomes.len();
+        let rows = decisions.iter().enumerate().map(|(at, row)| DecisionRow {
+            outcome: dense(outcome_rows, row.outcome(), self.outcomes, &mut batch.outcomes),
+            bucket: row.bucket(),
+            count: counts.get(at).copied().unwrap_or(1),
+        });
+        batch.decisions.extend(rows);
+        let added = &batch.outcomes[outcomes_before..];
+        *text_bytes += added.iter().map(|outcome| outcome.flag_key.len() + outcome.value_json.len()).sum::<usize>();
     }
 
     fn cut(&mut self) {
-        if self.batch.calls.is_empty() {
-            return;
+        if !self.scratch.batch.calls.is_empty() {
+            (self.emit)(&self.scratch.batch);
+            self.scratch.start(self.callers.len(), self.outcomes.len());
         }
-        self.full.push(std::mem::take(&mut self.batch));
-        self.caller_rows.fill(ABSENT);
-        self.outcome_rows.fill(ABSENT);
-        self.context_rows.clear();
-        self.text_bytes = 0;
     }
 
-    /// The batches, and the number of decisions that could not be placed in any.
-    pub(super) fn finish(mut self) -> (Vec<Batch>, u64) {
+    /// Hands the last batch on; returns the number of decisions that could not be placed in any.
+    pub(super) fn finish(mut self) -> u64 {
         self.cut();
-        (self.full, self.unknown_decisions)
+        self.unknown_decisions
     }
 }
 
@@ -121,5 +135,5 @@ fn dense<T: Clone>(rows: &mut [u32], index: u32, all: &[T], dictionary: &mut Vec
 /// The codec that suits a batch of this size.
 pub(super) fn codec_for(batch: &Batch) -> Codec {
     let is_small = batch.decisions.len().max(batch.calls.len()) < PROTOBUF_DECISIONS_BELOW;
-    if is_small { Codec::Protobuf } else { Codec::Arrow }
+    if is_small { Codec::Protobuf } else { Codec::Packed }
 }

@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use flagmint_schemas::batch::{Call, Caller, DecisionRow, ObservedContext, Outcome};
 use flagmint_schemas::decision::{ErrorCode, Transport, Trigger};
 use flagmint_schemas::ids::{EnvironmentId, KeyId, OrganizationId, ProjectId};
-use flagmint_schemas::limits::BATCH_DECISIONS_MAX;
 use indexmap::{Equivalent, IndexSet};
 use serde_json::{Map, Value};
 
@@ -103,19 +102,54 @@ impl CallFacts {
     }
 }
 
+/// One decision in a buffer: what passes through a core's caches a million times a second is worth being small.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Row(u32);
+
+impl Row {
+    /// No environment has as many outcomes; a greater index is refused as unknown when it is flushed.
+    const OUTCOME_MAX: u32 = (1 << 24) - 1;
+
+    fn of(row: DecisionRow) -> Self {
+        Self(row.outcome.min(Self::OUTCOME_MAX) << 8 | u32::from(row.bucket))
+    }
+
+    pub(super) const fn outcome(self) -> u32 {
+        self.0 >> 8
+    }
+
+    pub(super) const fn bucket(self) -> u8 {
+        self.0 as u8
+    }
+}
+
 /// Rows waiting for the next flush. Callers and outcomes are indexes into the recorder's tables; contexts stand beside the calls.
 #[derive(Debug, Default)]
 pub(super) struct Buffer {
     pub(super) calls: Vec<Call>,
     pub(super) contexts: Vec<Option<Arc<ObservedContext>>>,
-    pub(super) decisions: Vec<DecisionRow>,
+    pub(super) decisions: Vec<Row>,
+    /// What each decision stands for; empty while all stand for one evaluation.
+    pub(super) counts: Vec<u32>,
 }
 
 impl Buffer {
+    fn extend(&mut self, rows: impl ExactSizeIterator<Item = DecisionRow>) {
+        let (before, counts) = (self.decisions.len(), &mut self.counts);
+        self.decisions.extend(rows.enumerate().map(|(at, row)| {
+            if row.count != 1 || !counts.is_empty() {
+                counts.resize(before + at, 1);
+                counts.push(row.count);
+            }
+            Row::of(row)
+        }));
+    }
+
     pub(super) fn clear(&mut self) {
         self.calls.clear();
         self.contexts.clear();
         self.decisions.clear();
+        self.counts.clear();
     }
 }
 
@@ -303,13 +337,13 @@ impl EnvironmentRecorder {
             return false;
         }
         let rows_before = buffer.decisions.len();
-        buffer.decisions.extend(decisions);
+        buffer.extend(decisions);
         debug_assert_eq!(buffer.decisions.len(), rows_before + count, "the iterator told its exact size");
         buffer.calls.push(facts.call(count));
         buffer.contexts.push(facts.context.clone());
         let rows = buffer.decisions.len();
         drop(buffer);
-        if rows_before < BATCH_DECISIONS_MAX && rows >= BATCH_DECISIONS_MAX {
+        if rows_before < limits::WAKE_DECISIONS && rows >= limits::WAKE_DECISIONS {
             self.shared.wake_flusher();
         }
         true

@@ -8,7 +8,8 @@
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+
+use flagmint_log::wall_clock_us;
 
 /// Calls under way in the two latest epochs, by parity, on a cache line of their own.
 #[derive(Debug, Default)]
@@ -83,12 +84,6 @@ impl Epochs {
         self.current.store(epoch + 1, Ordering::SeqCst);
         if self.is_empty(current) { start_us } else { self.starts_us[current].load(Ordering::SeqCst) }
     }
-}
-
-/// Microseconds since the Unix epoch.
-pub(super) fn wall_clock_us() -> i64 {
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

@@ -11,8 +11,9 @@ use flagmint_schemas::ids::{EnvironmentId, OrganizationId, ProjectId};
 use flagmint_schemas::limits::HEARTBEAT_INTERVAL_US;
 
 use super::Shared;
-use super::assemble::{Assembler, codec_for};
+use super::assemble::{Assembler, Scratch, codec_for};
 use super::environment::{EnvironmentIdentity, EnvironmentState};
+use super::payloads::Payloads;
 use super::queue::{Item, Queue};
 use crate::limits;
 
@@ -24,6 +25,8 @@ pub(super) struct Flusher {
     queues: Vec<Arc<Queue>>,
     producer: u128,
     partitions: Vec<Partition>,
+    scratch: Scratch,
+    payloads: Payloads,
 }
 
 /// What the flusher knows of a partition.
@@ -38,7 +41,7 @@ struct Partition {
 impl Flusher {
     pub(super) fn new(shared: Arc<Shared>, queues: Vec<Arc<Queue>>, producer: u128) -> Self {
         let partitions = vec![Partition { watermark_us: i64::MIN, queued_at: None }; queues.len()];
-        Self { shared, queues, producer, partitions }
+        Self { shared, queues, producer, partitions, scratch: Scratch::default(), payloads: Payloads::default() }
     }
 
     /// Flushes until the recorder is closed, then once more, and says goodbye in every partition.
@@ -67,20 +70,26 @@ impl Flusher {
     }
 
     /// The encoded batches of one environment.
-    fn take(&self, environment: &EnvironmentState) -> Vec<Item> {
+    fn take(&mut self, environment: &EnvironmentState) -> Vec<Item> {
         let filled = self.shared.take_buffers(environment);
         if filled.is_empty() {
             return Vec::new();
         }
         // Callers are read after the buffers were taken, so each id in them is known.
         let callers = environment.callers();
-        let mut assembler = Assembler::new(&callers, &environment.outcomes);
+        let (producer, payloads, mut items) = (self.producer, &self.payloads, Vec::new());
+        let emit = |batch: &Batch| {
+            items.push(encode(producer, environment.identity, batch, payloads));
+            // Where requests are answered on the same core, they wait for one batch at most, not for a whole flush.
+            std::thread::yield_now();
+        };
+        let mut assembler = Assembler::new(&callers, &environment.outcomes, &mut self.scratch, emit);
         for shard in filled {
             let mut buffer = environment.spare(shard);
-            assembler.add(&buffer);
+            assembler.add(&mut buffer);
             buffer.clear();
         }
-        let (batches, unknown_decisions) = assembler.finish();
+        let unknown_decisions = assembler.finish();
         if unknown_decisions > 0 {
             tracing::error!(
                 unknown_decisions,
@@ -88,50 +97,14 @@ impl Flusher {
             );
             self.shared.refuse_taken(environment.identity.environment, unknown_decisions);
         }
-        batches.iter().map(|batch| self.encode(environment.identity, batch)).collect()
-    }
-
-    fn encode(&self, identity: EnvironmentIdentity, batch: &Batch) -> Item {
-        let codec = codec_for(batch);
-        let times = || batch.calls.iter().map(|call| call.event_time_us);
-        let header = BatchHeader {
-            codec,
-            organization: identity.organization,
-            project: identity.project,
-            environment: identity.environment,
-            decisions: batch.decisions.len() as u32,
-            calls: batch.calls.len() as u32,
-            event_time_min_us: times().min().unwrap_or_default(),
-            event_time_max_us: times().max().unwrap_or_default(),
-            ..self.heartbeat()
-        };
-        Item { header, payload: Bytes::from(batch.encode(codec)), ends_flush: false, queued_at: None }
-    }
-
-    /// The header of a record without rows; sequence and watermark are given when it is queued.
-    fn heartbeat(&self) -> BatchHeader {
-        BatchHeader {
-            codec: Codec::Protobuf,
-            schema: BatchHeader::SCHEMA,
-            producer: self.producer,
-            sequence: 0,
-            organization: OrganizationId::NONE,
-            project: ProjectId::NONE,
-            environment: EnvironmentId::NONE,
-            decisions: 0,
-            calls: 0,
-            event_time_min_us: 0,
-            event_time_max_us: 0,
-            low_watermark_us: 0,
-            closing: false,
-        }
+        items
     }
 
     /// Queues one flush of one partition. All but its last record still carry the watermark of the flush before.
     fn queue(&mut self, partition: usize, mut items: Vec<Item>, watermark_us: i64, is_last: bool) {
         let is_idle = self.partitions[partition].queued_at.is_none_or(|at| at.elapsed() >= HEARTBEAT_INTERVAL);
         if is_last || (items.is_empty() && is_idle) {
-            let header = BatchHeader { closing: is_last, ..self.heartbeat() };
+            let header = BatchHeader { closing: is_last, ..heartbeat(self.producer) };
             items.push(Item { header, payload: Bytes::new(), ends_flush: false, queued_at: None });
         }
         let state = &mut self.partitions[partition];
@@ -146,5 +119,43 @@ impl Flusher {
             }
         }
         state.watermark_us = watermark_us;
+    }
+}
+
+fn encode(producer: u128, identity: EnvironmentIdentity, batch: &Batch, payloads: &Payloads) -> Item {
+    let codec = codec_for(batch);
+    let times = || batch.calls.iter().map(|call| call.event_time_us);
+    let header = BatchHeader {
+        codec,
+        organization: identity.organization,
+        project: identity.project,
+        environment: identity.environment,
+        decisions: batch.decisions.len() as u32,
+        calls: batch.calls.len() as u32,
+        event_time_min_us: times().min().unwrap_or_default(),
+        event_time_max_us: times().max().unwrap_or_default(),
+        ..heartbeat(producer)
+    };
+    let mut payload = payloads.take();
+    batch.encode_to(codec, &mut payload);
+    Item { header, payload: payloads.seal(payload), ends_flush: false, queued_at: None }
+}
+
+/// The header of a record without rows; sequence and watermark are given when it is queued.
+fn heartbeat(producer: u128) -> BatchHeader {
+    BatchHeader {
+        codec: Codec::Protobuf,
+        schema: BatchHeader::SCHEMA,
+        producer,
+        sequence: 0,
+        organization: OrganizationId::NONE,
+        project: ProjectId::NONE,
+        environment: EnvironmentId::NONE,
+        decisions: 0,
+        calls: 0,
+        event_time_min_us: 0,
+        event_time_max_us: 0,
+        low_watermark_us: 0,
+        closing: false,
     }
 }

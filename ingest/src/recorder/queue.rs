@@ -164,6 +164,12 @@ impl Queue {
         drop(newer);
         lost
     }
+
+    /// Makes the files survive a power cut; for the end, when nobody pushes any more and the disk may be waited for.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        let waiting = self.lock();
+        waiting.recovered.iter().chain(&waiting.spool).try_for_each(SpoolFile::sync)
+    }
 }
 
 impl Waiting {

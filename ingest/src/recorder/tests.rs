@@ -426,6 +426,27 @@ async fn large_flushes_are_cut_into_batches() {
     assert!(records.iter().all(|(_, batch, _)| batch.decisions.len() <= BATCH_DECISIONS_MAX));
 }
 
+/// Rows that stand for more than one evaluation keep their counts, and so do those around them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn counts_of_reports_are_kept() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = open(directory.path());
+    let recorder = Recorder::start(Arc::clone(&log), settings(directory.path())).unwrap();
+    let environment = environment(&recorder, 0);
+    let calls: [&[u32]; 5] = [&[1, 1], &[1, 7, 1], &[], &[1; 60], &[u32::MAX, 1]];
+    for counts in calls {
+        let row = |(at, &count): (usize, &u32)| DecisionRow { outcome: at as u32 % 20, bucket: at as u8, count };
+        let call = recorder.begin();
+        assert!(environment.record_rows(&facts(call.received_us()), counts.iter().enumerate().map(row)));
+    }
+    recorder.drain().await.unwrap();
+    let records = read_all(&log).await;
+    let rows: Vec<DecisionRow> = records.iter().flat_map(|(_, batch, _)| batch.decisions.clone()).collect();
+    assert_eq!(rows.iter().map(|row| row.count).collect::<Vec<_>>(), calls.concat());
+    let buckets: Vec<u8> = calls.iter().flat_map(|counts| 0..counts.len() as u8).collect();
+    assert_eq!(rows.iter().map(|row| row.bucket).collect::<Vec<_>>(), buckets);
+}
+
 /// A caller with endless names is kept without them, and an outcome of nowhere is refused, not a panic.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nonsense_is_bounded_and_counted() {

@@ -4,9 +4,9 @@ use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use crate::{LogError, limits};
+use crate::{LogError, limits, wall_clock_us};
 
 /// Source of append times: microseconds since the Unix epoch.
 pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
@@ -76,10 +76,4 @@ impl Options {
         }
         Ok(())
     }
-}
-
-fn wall_clock_us() -> i64 {
-    // A clock before 1970 or after the year 294,000 is as wrong as any; the log keeps append times monotone by itself.
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX)
 }

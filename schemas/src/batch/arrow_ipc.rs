@@ -23,10 +23,9 @@ const CONTINUATION: [u8; 4] = [0xff; 4];
 /// Bytes of the continuation marker and the metadata's length.
 const PREFIX_BYTES: usize = 8;
 
-pub(super) fn encode(batch: &Batch) -> Vec<u8> {
+pub(super) fn encode(batch: &Batch, out: &mut Vec<u8>) {
     let options = IpcWriteOptions::try_new(ALIGNMENT, false, MetadataVersion::V5).expect("8 is a valid alignment");
     let mut context = IpcWriteContext::default();
-    let mut out = Vec::new();
     for table in [
         CallerColumns::from_rows(&batch.callers).record_batch(),
         OutcomeColumns::from_rows(&batch.outcomes).record_batch(),
@@ -34,9 +33,8 @@ pub(super) fn encode(batch: &Batch) -> Vec<u8> {
         CallColumns::from_rows(&batch.calls).record_batch(),
         DecisionColumns::from_rows(&batch.decisions).record_batch(),
     ] {
-        append(&table, &options, &mut context, &mut out);
+        append(&table, &options, &mut context, out);
     }
-    out
 }
 
 fn append(table: &RecordBatch, options: &IpcWriteOptions, context: &mut IpcWriteContext, out: &mut Vec<u8>) {

@@ -7,7 +7,7 @@ use arrow::buffer::Buffer;
 use bytes::Bytes;
 use thiserror::Error;
 
-use super::{Batch, BatchHeader, BatchView, Codec, arrow_ipc, protobuf};
+use super::{Batch, BatchHeader, BatchView, Codec, arrow_ipc, packed, protobuf};
 use crate::limits;
 
 /// Why a payload cannot be decoded. Such a batch is parked; trying again cannot help.
@@ -45,9 +45,20 @@ impl Batch {
     /// If the texts of one dictionary column add up to 2 GiB, more than a hundred times what a decoder accepts.
     #[must_use]
     pub fn encode(&self, codec: Codec) -> Vec<u8> {
+        let mut out = Vec::new();
+        self.encode_to(codec, &mut out);
+        out
+    }
+
+    /// Appends the payload to `out`, whose memory may be used again and again.
+    ///
+    /// # Panics
+    /// As [`Self::encode`].
+    pub fn encode_to(&self, codec: Codec, out: &mut Vec<u8>) {
         match codec {
-            Codec::Arrow => arrow_ipc::encode(self),
-            Codec::Protobuf => protobuf::encode(self),
+            Codec::Arrow => arrow_ipc::encode(self, out),
+            Codec::Protobuf => protobuf::encode(self, out),
+            Codec::Packed => packed::encode(self, out),
         }
     }
 
@@ -57,19 +68,20 @@ impl Batch {
     /// If the payload is damaged, of another version, or does not agree with `header`.
     pub fn decode(header: &BatchHeader, payload: &[u8]) -> Result<Self, CodecError> {
         check_size(header, payload.len())?;
-        decode_aligned(header, payload, || Buffer::from(payload)).map(|view| view.to_batch())
+        decode_any(header, payload, |_| Buffer::from(payload)).map(|view| view.to_batch())
     }
 }
 
 impl BatchView {
-    /// Reads a payload; Arrow columns stay where they are if `payload` is aligned to 8 bytes, else they are copied once.
+    /// Reads a payload. Arrow columns stay where they are if `payload` is aligned to 8 bytes, else they are copied once; of packed
+    /// ones the texts stay where they are.
     ///
     /// # Errors
     /// If the payload is damaged, of another version, or does not agree with `header`.
     pub fn decode(header: &BatchHeader, payload: &Bytes) -> Result<Self, CodecError> {
         check_size(header, payload.len())?;
-        let is_aligned = payload.as_ptr().addr().is_multiple_of(arrow_ipc::ALIGNMENT);
-        decode_aligned(header, payload, || {
+        decode_any(header, payload, |alignment| {
+            let is_aligned = payload.as_ptr().addr().is_multiple_of(alignment);
             if is_aligned { Buffer::from(payload.clone()) } else { Buffer::from(payload.as_ref()) }
         })
     }
@@ -85,14 +97,16 @@ fn check_size(header: &BatchHeader, payload_bytes: usize) -> Result<(), CodecErr
     Ok(())
 }
 
-fn decode_aligned(
+/// `aligned` gives the payload at an address that is a multiple of its argument.
+fn decode_any(
     header: &BatchHeader,
     payload: &[u8],
-    aligned: impl FnOnce() -> Buffer,
+    aligned: impl FnOnce(usize) -> Buffer,
 ) -> Result<BatchView, CodecError> {
     let view = match header.codec {
-        Codec::Arrow => arrow_ipc::decode(&aligned())?,
+        Codec::Arrow => arrow_ipc::decode(&aligned(arrow_ipc::ALIGNMENT))?,
         Codec::Protobuf => BatchView::from_batch(&protobuf::decode(payload)?),
+        Codec::Packed => packed::decode(aligned(1))?,
     };
     view.check(header)?;
     Ok(view)

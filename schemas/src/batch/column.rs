@@ -1,4 +1,4 @@
-//! The columns of the tables of a batch: how each type is read from, and written to, an Arrow record batch.
+//! The columns of the tables of a batch: how each type is read from, and written to, an Arrow record batch or its packed form.
 //!
 //! All columns are without nulls; "none" has a value of its own in each.
 
@@ -8,6 +8,8 @@ use arrow::array::{ArrayRef, FixedSizeBinaryArray, Int64Array, StringArray, UInt
 use arrow::buffer::{Buffer, OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::{ArrowNativeType, DataType};
 use uuid::Uuid;
+
+use super::packed::{Packed, pack_ids, pack_numbers, pack_texts, unpack_ids, unpack_numbers};
 
 /// Bytes of a 128-bit id; big-endian, as in a UUID.
 const ID_BYTES: usize = 16;
@@ -38,6 +40,12 @@ pub trait Column: Sized {
 
     /// Takes the column's buffers.
     fn read(source: &mut impl Source, rows: usize) -> Result<Self, String>;
+
+    /// Appends the column in its packed form.
+    fn pack<'a>(items: impl ExactSizeIterator<Item = Self::Item<'a>> + Clone, out: &mut Vec<u8>);
+
+    /// Takes the column from its packed form.
+    fn unpack(source: &mut Packed, rows: usize) -> Result<Self, String>;
 
     /// What readers see.
     fn view(&self) -> Self::View<'_>;
@@ -76,6 +84,14 @@ macro_rules! scalar_column {
                 source.next_column(rows)?;
                 source.next_buffer()?;
                 Ok(Self::new(scalars(source.next_buffer()?, rows)?, None))
+            }
+
+            fn pack<'a>(items: impl ExactSizeIterator<Item = Self::Item<'a>> + Clone, out: &mut Vec<u8>) {
+                pack_numbers(items, out);
+            }
+
+            fn unpack(source: &mut Packed, rows: usize) -> Result<Self, String> {
+                Ok(Self::new(unpack_numbers::<$native>(source, rows)?.into(), None))
             }
 
             fn view(&self) -> &[$native] {
@@ -118,6 +134,15 @@ impl Column for FixedSizeBinaryArray {
             return Err(format!("{} bytes for {rows} ids", buffer.len()));
         }
         Self::try_new(ID_BYTES as i32, buffer, None).map_err(|error| error.to_string())
+    }
+
+    fn pack<'a>(items: impl ExactSizeIterator<Item = Self::Item<'a>> + Clone, out: &mut Vec<u8>) {
+        pack_ids(items.map(|id| id.as_u128()), out);
+    }
+
+    fn unpack(source: &mut Packed, rows: usize) -> Result<Self, String> {
+        let ids: Vec<u128> = unpack_ids(source, rows)?.into_iter().map(u128::to_be).collect();
+        Self::try_new(ID_BYTES as i32, Buffer::from_vec(ids), None).map_err(|error| error.to_string())
     }
 
     fn view(&self) -> Self::View<'_> {
@@ -167,6 +192,24 @@ impl Column for StringArray {
             return Err("text offsets are not ascending from 0 to the end".into());
         }
         Self::try_new(OffsetBuffer::new(offsets), values, None).map_err(|error| error.to_string())
+    }
+
+    fn pack<'a>(items: impl ExactSizeIterator<Item = Self::Item<'a>> + Clone, out: &mut Vec<u8>) {
+        pack_texts(items, out);
+    }
+
+    fn unpack(source: &mut Packed, rows: usize) -> Result<Self, String> {
+        let lengths = unpack_numbers::<u32>(source, rows)?;
+        let mut offsets = Vec::with_capacity(rows + 1);
+        let mut end: u64 = 0;
+        offsets.push(0);
+        for length in lengths {
+            end += u64::from(length);
+            offsets.push(end as i32);
+        }
+        // The payload is far below 2 GiB, so if the last offset is inside, none of them was cut.
+        let values = source.share(usize::try_from(end).map_err(|_| "texts are too long")?)?;
+        Self::try_new(OffsetBuffer::new(offsets.into()), values, None).map_err(|error| error.to_string())
     }
 
     fn view(&self) -> Texts<'_> {

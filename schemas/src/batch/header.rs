@@ -17,6 +17,8 @@ pub enum Codec {
     Arrow = 1,
     /// Protobuf rows, for small batches.
     Protobuf = 2,
+    /// Packed columns.
+    Packed = 3,
 }
 
 /// The header of one batch or heartbeat.
@@ -118,6 +120,7 @@ impl BatchHeader {
         let codec = match reader.take::<1>()[0] {
             1 => Codec::Arrow,
             2 => Codec::Protobuf,
+            3 => Codec::Packed,
             other => return Err(HeaderError::Codec(other)),
         };
         let schema = u16::from_le_bytes(reader.take());

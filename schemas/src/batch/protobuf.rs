@@ -139,15 +139,15 @@ struct DecisionMessage {
     count: u32,
 }
 
-pub(super) fn encode(batch: &Batch) -> Vec<u8> {
-    BatchMessage {
+pub(super) fn encode(batch: &Batch, out: &mut Vec<u8>) {
+    let message = BatchMessage {
         callers: batch.callers.iter().map(CallerMessage::from).collect(),
         outcomes: batch.outcomes.iter().map(OutcomeMessage::from).collect(),
         contexts: batch.contexts.iter().map(|context| ContextMessage::from(&**context)).collect(),
         calls: batch.calls.iter().map(CallMessage::from).collect(),
         decisions: batch.decisions.iter().map(DecisionMessage::from).collect(),
-    }
-    .encode_to_vec()
+    };
+    message.encode(out).expect("a vector grows");
 }
 
 pub(super) fn decode(payload: &[u8]) -> Result<Batch, CodecError> {

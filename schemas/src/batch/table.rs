@@ -1,4 +1,5 @@
-//! The five tables of a batch as columns, version 1: their names and order are the schema that Arrow payloads leave out.
+//! The five tables of a batch as columns, version 1: their names and order are the schema that Arrow payloads and
+//! packed ones leave out.
 //!
 //! "None" is 0 for the codes of `decision`, the nil id for ids, [`Call::NO_CONTEXT`](super::Call::NO_CONTEXT) and
 //! [`DecisionRow::NO_BUCKET`](super::DecisionRow::NO_BUCKET); truth is 1.
@@ -10,6 +11,7 @@ use arrow::datatypes::{Field, Schema, SchemaRef};
 use uuid::Uuid;
 
 use super::column::{Column, Source};
+use super::packed::Packed;
 use super::{Call, Caller, CodecError, DecisionRow, ObservedContext, Outcome};
 
 /// Declares a table: its columns in order, each with its type and how it is taken from a row.
@@ -61,6 +63,19 @@ macro_rules! table {
                 Ok(Self {
                     rows,
                     $($column: <$array as Column>::read(source, rows).map_err(|reason| {
+                        CodecError::malformed($table, format!("{}: {reason}", stringify!($column)))
+                    })?,)+
+                })
+            }
+
+            pub(super) fn pack(rows: &[$row], out: &mut Vec<u8>) {
+                $(<$array as Column>::pack(rows.iter().map(|$it| $value), out);)+
+            }
+
+            pub(super) fn unpack(source: &mut Packed, rows: usize) -> Result<Self, CodecError> {
+                Ok(Self {
+                    rows,
+                    $($column: <$array as Column>::unpack(source, rows).map_err(|reason| {
                         CodecError::malformed($table, format!("{}: {reason}", stringify!($column)))
                     })?,)+
                 })

@@ -151,7 +151,7 @@ fn decode(header: &BatchHeader, payload: &[u8]) -> Result<Batch, CodecError> {
     rows
 }
 
-const CODECS: [Codec; 2] = [Codec::Arrow, Codec::Protobuf];
+const CODECS: [Codec; 3] = [Codec::Arrow, Codec::Protobuf, Codec::Packed];
 
 proptest! {
     #[test]
@@ -276,7 +276,9 @@ fn fixture(name: &str) -> std::path::PathBuf {
 /// Compile with `FLAGMINT_WRITE_FIXTURES=1` to write the golden files anew, only for a new schema version.
 #[test]
 fn golden_files_are_read_and_written() {
-    for (codec, name) in [(Codec::Arrow, "batch-v1.arrow"), (Codec::Protobuf, "batch-v1.pb")] {
+    for (codec, name) in
+        [(Codec::Arrow, "batch-v1.arrow"), (Codec::Protobuf, "batch-v1.pb"), (Codec::Packed, "batch-v1.packed")]
+    {
         let batch = golden();
         if option_env!("FLAGMINT_WRITE_FIXTURES").is_some() {
             std::fs::write(fixture(name), batch.encode(codec)).unwrap();
@@ -299,11 +301,13 @@ fn every_truncation_is_an_error() {
 }
 
 #[test]
-fn appended_bytes_are_an_error_in_arrow() {
-    let batch = golden();
-    let mut payload = batch.encode(Codec::Arrow);
-    payload.extend([0; 8]);
-    assert!(decode(&header(&batch, Codec::Arrow), &payload).is_err());
+fn appended_bytes_are_an_error_in_columns() {
+    for codec in [Codec::Arrow, Codec::Packed] {
+        let batch = golden();
+        let mut payload = batch.encode(codec);
+        payload.extend([0; 8]);
+        assert!(decode(&header(&batch, codec), &payload).is_err());
+    }
 }
 
 #[test]
@@ -343,6 +347,24 @@ fn small_payloads_of_many_empty_rows_are_refused() {
     let payload = [0x2a, 0].repeat(crate::limits::PROTOBUF_ROWS_MAX + 1);
     let result = decode(&header(&Batch::default(), Codec::Protobuf), &payload);
     assert_eq!(result, Err(CodecError::Inconsistent("more rows than a protobuf batch may have")));
+}
+
+#[test]
+fn small_payloads_of_many_packed_rows_are_refused() {
+    let payload = |rows: [u32; 5]| {
+        let mut payload: Vec<u8> = rows.iter().flat_map(|rows| rows.to_le_bytes()).collect();
+        payload.resize(1000, 0);
+        payload
+    };
+    let check = |rows, expected| {
+        let result = decode(&header(&Batch::default(), Codec::Packed), &payload(rows));
+        assert_eq!(result, Err(CodecError::Inconsistent(expected)), "{rows:?}");
+    };
+    let rows_max = crate::limits::PACKED_ROWS_MAX as u32;
+    check([0, 0, 0, 0, rows_max + 1], "more rows than a batch may have");
+    check([0, 0, 0, u32::MAX, 0], "more rows than a batch may have");
+    check([1001, 0, 0, 0, 0], "more entries in a dictionary than bytes");
+    check([0, 0, rows_max, 0, 0], "more entries in a dictionary than bytes");
 }
 
 #[test]

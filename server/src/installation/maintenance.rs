@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flagmint_aggregator::fold::DeadLetter;
-use flagmint_log::{DecisionLog as _, LocalLog};
+use flagmint_log::{DecisionLog as _, LocalLog, wall_clock_us};
 use flagmint_store::RollupStore as _;
 use flagmint_store::parquet::ParquetStore;
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -16,7 +16,6 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use crate::clock::now_us;
 use crate::limits::{DEAD_LETTERS_BYTES_MAX, LOG_RECORDS_BEFORE_CHUNK, MAINTENANCE_INTERVAL};
 
 /// What is maintained.
@@ -42,7 +41,7 @@ pub async fn maintain(kept: Kept, shutdown: CancellationToken) {
             () = shutdown.cancelled() => break,
         }
         kept.metrics.run_upkeep();
-        if let Err(error) = kept.store.maintain(now_us()).await {
+        if let Err(error) = kept.store.maintain(wall_clock_us()).await {
             warn!(%error, "rollup maintenance is tried again");
         }
         if let Err(error) = trim(&kept).await {
@@ -61,7 +60,7 @@ async fn trim(kept: &Kept) -> Result<(), String> {
             held.map_or(0, |position| position.chunk.saturating_sub(LOG_RECORDS_BEFORE_CHUNK))
         })
         .collect();
-    let before = now_us() - i64::try_from(kept.retention.as_micros()).unwrap_or(i64::MAX);
+    let before = wall_clock_us() - i64::try_from(kept.retention.as_micros()).unwrap_or(i64::MAX);
     kept.log.trim(before, &folded).await.map(|_| ()).map_err(|error| error.to_string())
 }
 
