@@ -1,5 +1,5 @@
 //! The per-key rate limit: a count per calendar minute, exact within one instance, one atomic word per key. What other instances
-//! have counted is added as far as it is known ([`crate::shared_rates`]).
+//! have counted is added as far as it is known ([`crate::configuration::shared_rates`]).
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
