@@ -24,9 +24,9 @@ mod stream;
 mod websocket;
 
 pub(crate) use call::Call;
+pub use error::BadKey;
 pub(crate) use error::DataPlaneError;
 pub(crate) use identity::Identity;
-pub use error::BadKey;
 pub use rate::{RateWindow, minute_of};
 pub(crate) use received::Received;
 pub use settings::Settings;

@@ -122,7 +122,18 @@ impl Snapshot {
         let analytics = Value::Object(tracked.collect()).to_string().into();
         let contexts = SeenContexts::default();
         let ofrep = ofrep::Prepared::new(&compiled, version, &Map::new());
-        Self { identity, version, revision, subscription_active, compiled, recorder, contexts, analytics, members, ofrep }
+        Self {
+            identity,
+            version,
+            revision,
+            subscription_active,
+            compiled,
+            recorder,
+            contexts,
+            analytics,
+            members,
+            ofrep,
+        }
     }
 
     /// The same, for flags with metadata of their own ([`Configuration::metadata`]).

@@ -2,12 +2,14 @@
 
 mod support;
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use flagmint_evaluator::directory::KeyFacts;
+use flagmint_evaluator::quota::{Limit, Meter};
 use flagmint_schemas::decision::{ErrorCode, Transport, Trigger};
 use serde_json::{Value, json};
-use support::{KEY, Plane, facts};
+use support::{KEY, Plane, facts, identity};
 
 /// A flag for each kind of answer.
 fn configuration() -> String {
@@ -228,6 +230,31 @@ async fn failures_speak_the_protocol() {
     plane.directory.put_key(facts(KEY));
     plane.publish(&configuration(), 10, false);
     assert_eq!(answer(plane.ofrep("").json(&json!({ "context": {} }))).await, (403, Value::Null));
+}
+
+#[tokio::test]
+async fn over_the_monthly_limit_only_what_is_held_already_is_served() {
+    let plane = plane().await;
+    let context = json!({ "targetingKey": "u" });
+    let (_, tag, _) = tagged(&plane, &context, "").await;
+    let until_us = chrono::Utc::now().timestamp_micros() + 7_000_000_000;
+    let limit = Limit { meter: Meter::ApiCalls, until_us, plan: "Free".into() };
+    plane.directory.set_limits(HashMap::from([(identity().organization, vec![limit])]));
+    for path in ["", "/static"] {
+        let answer = plane.ofrep(path).json(&json!({ "context": context })).send().await.expect("an answer");
+        assert_eq!(
+            (answer.status().as_u16(), &answer.headers()["retry-after"]),
+            (429, &"3600".parse().unwrap()),
+            "{path}"
+        );
+        assert_eq!(answer.json::<Value>().await.expect("JSON")["error"], "QUOTA_EXCEEDED");
+    }
+    assert_eq!(tagged(&plane, &context, &tag).await.0, 304, "it costs no call");
+    assert_eq!(answer(plane.ofrep("/none").json(&json!({ "context": context }))).await.0, 404);
+    plane.directory.set_limits(HashMap::new());
+    assert_eq!(tagged(&plane, &context, "").await.0, 200);
+    let batches = plane.recorded().await;
+    assert_eq!(batches.iter().flat_map(|(_, batch)| &batch.calls).map(|call| call.api_calls).sum::<u32>(), 2);
 }
 
 #[tokio::test]
