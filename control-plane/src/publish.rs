@@ -1,7 +1,7 @@
 //! One publish: the environment's configuration compiled (evaluation.md 2), its version raised by one, evaluators told.
 
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::collections::HashMap;
 use uuid::Uuid;
 
@@ -86,6 +86,7 @@ struct FlagRow {
     analytics_enabled: bool,
     off_variation_id: Option<Uuid>,
     default_value: Option<Value>,
+    metadata: Json<Map<String, Value>>,
 }
 
 #[derive(FromRow, Serialize)]
@@ -120,10 +121,20 @@ struct Segment {
     force: bool,
 }
 
-/// Everything after the version: `"flags":[…],"segments":{…}}`. Segments that no rule here uses are left out: they
-/// decide nothing, and are nobody's business who may only evaluate.
+/// Everything after the version: `"flags":[…],"segments":{…}}`, and `"metadata":{…}` if any flag has some that OFREP can
+/// carry. Segments that no rule here uses are left out: they decide nothing, and are nobody's business who may only evaluate.
 async fn compile(connection: &mut PgConnection, organization: Uuid, environment: Uuid) -> Result<String, ApiError> {
     let rows = flags(connection, organization, environment).await?;
+    let metadata: IndexMap<&str, Map<String, Value>> = rows
+        .iter()
+        .map(|row| (row.key.as_str(), scalars(&row.metadata)))
+        .filter(|(_, scalars)| !scalars.is_empty())
+        .collect();
+    let text = |error: serde_json::Error| ApiError::Internal(error.to_string());
+    let metadata = match metadata.len() {
+        0 => String::new(),
+        _ => format!(",\"metadata\":{}", serde_json::to_string(&metadata).map_err(text)?),
+    };
     let mut variations = by_flag(variations(connection, organization, environment).await?, |row| row.flag_id);
     let mut rules = by_flag(rules(connection, organization, environment).await?, |row| row.flag_id);
     let mut rollouts = rollouts(connection, organization, environment).await?;
@@ -144,10 +155,15 @@ async fn compile(connection: &mut PgConnection, organization: Uuid, environment:
         })
         .collect();
     let segments: IndexMap<Uuid, Segment> = segments.into_iter().map(|segment| (segment.id, segment)).collect();
-    let text = |error: serde_json::Error| ApiError::Internal(error.to_string());
     let flags = serde_json::to_string(&flags).map_err(text)?;
     let segments = serde_json::to_string(&segments).map_err(text)?;
-    Ok(format!("\"flags\":{flags},\"segments\":{segments}}}"))
+    Ok(format!("\"flags\":{flags},\"segments\":{segments}{metadata}}}"))
+}
+
+/// What of a flag's metadata OpenFeature has types for.
+fn scalars(metadata: &Map<String, Value>) -> Map<String, Value> {
+    let is_scalar = |value: &Value| value.is_string() || value.is_number() || value.is_boolean();
+    metadata.iter().filter(|(_, value)| is_scalar(value)).map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
 fn by_flag<T>(rows: Vec<T>, flag: impl Fn(&T) -> Uuid) -> HashMap<Uuid, Vec<T>> {
@@ -167,7 +183,7 @@ fn strip(conditions: &mut [Value]) {
 
 async fn flags(connection: &mut PgConnection, organization: Uuid, environment: Uuid) -> Result<Vec<FlagRow>, ApiError> {
     Ok(query_as(
-        "SELECT f.id, f.key, f.type, f.is_active, f.analytics_enabled, v.off_variation_id,
+        "SELECT f.id, f.key, f.type, f.is_active, f.analytics_enabled, f.metadata, v.off_variation_id,
                 COALESCE(v.default_value, d.value) AS default_value
          FROM environments e
          JOIN flags f ON f.project_id = e.project_id AND f.organization_id = e.organization_id

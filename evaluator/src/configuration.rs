@@ -8,6 +8,7 @@
 mod last_good;
 mod limits;
 pub mod sessions;
+pub mod shared_rates;
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -22,41 +22,56 @@ pub struct Seen {
     pub observed: Option<Arc<ObservedContext>>,
 }
 
-struct Entry {
+struct Entry<T> {
     text: Box<[u8]>,
-    seen: Arc<Seen>,
+    seen: Arc<T>,
 }
 
-#[derive(Default)]
-struct Generation {
-    entries: HashTable<Entry>,
+struct Generation<T> {
+    entries: HashTable<Entry<T>>,
     bytes: usize,
 }
 
-#[derive(Default)]
-struct Shard {
-    young: Generation,
-    old: Generation,
+impl<T> Default for Generation<T> {
+    fn default() -> Self {
+        Self { entries: HashTable::new(), bytes: 0 }
+    }
 }
 
-/// The cache of one environment under one configuration version.
-#[derive(Default)]
-pub struct SeenContexts {
+struct Shard<T> {
+    young: Generation<T>,
+    old: Generation<T>,
+}
+
+impl<T> Default for Shard<T> {
+    fn default() -> Self {
+        Self { young: Generation::default(), old: Generation::default() }
+    }
+}
+
+/// The cache of one environment under one configuration version: what a request's text was read as by one protocol.
+pub struct SeenContexts<T = Seen> {
     /// Keyed at random, so that colliding texts cannot be prepared; a tenth of the cost of SipHash for a text of this length.
     hashing: DefaultHashBuilder,
-    shards: [Mutex<Shard>; limits::CONTEXT_CACHE_SHARDS],
+    shards: [Mutex<Shard<T>>; limits::CONTEXT_CACHE_SHARDS],
+}
+
+impl<T> Default for SeenContexts<T> {
+    fn default() -> Self {
+        Self { hashing: DefaultHashBuilder::default(), shards: std::array::from_fn(|_| Mutex::default()) }
+    }
 }
 
 fn cost_bytes(text: &[u8]) -> usize {
     limits::CONTEXT_CACHE_ENTRY_BYTES + limits::CONTEXT_CACHE_FACTOR * text.len()
 }
 
-impl SeenContexts {
+impl<T> SeenContexts<T> {
     /// The context that this text was read as; `read` is called, without holding a lock, if it is not here.
     ///
     /// # Errors
     /// Those of `read`; they are not kept.
-    pub fn get_or_read<E>(&self, text: &[u8], read: impl FnOnce() -> Result<Seen, E>) -> Result<Arc<Seen>, E> {
+    pub fn get_or_read<E>(&self, text: &[u8], read: impl FnOnce() -> Result<T, E>) -> Result<Arc<T>, E> {
         let hash = self.hashing.hash_one(text);
         if let Some(seen) = self.shard(hash).get(hash, text, &self.hashing) {
             return Ok(seen);
@@ -70,16 +85,16 @@ impl SeenContexts {
         Ok(seen)
     }
 
-    fn shard(&self, hash: u64) -> MutexGuard<'_, Shard> {
+    fn shard(&self, hash: u64) -> MutexGuard<'_, Shard<T>> {
         // The table uses the low bits and the top seven.
         let shard = &self.shards[(hash >> 40) as usize % self.shards.len()];
         shard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Shard {
-    fn get(&mut self, hash: u64, text: &[u8], hashing: &DefaultHashBuilder) -> Option<Arc<Seen>> {
-        let is_same = |entry: &Entry| *entry.text == *text;
+impl<T> Shard<T> {
+    fn get(&mut self, hash: u64, text: &[u8], hashing: &DefaultHashBuilder) -> Option<Arc<T>> {
+        let is_same = |entry: &Entry<T>| *entry.text == *text;
         if let Some(entry) = self.young.entries.find(hash, is_same) {
             return Some(Arc::clone(&entry.seen));
         }
@@ -90,7 +105,7 @@ impl Shard {
         Some(seen)
     }
 
-    fn insert(&mut self, hash: u64, entry: Entry, hashing: &DefaultHashBuilder) {
+    fn insert(&mut self, hash: u64, entry: Entry<T>, hashing: &DefaultHashBuilder) {
         let cost = cost_bytes(&entry.text);
         if self.young.bytes + cost > limits::CONTEXT_CACHE_BYTES {
             self.old = std::mem::take(&mut self.young);

@@ -220,6 +220,22 @@ impl Directory {
         self.keys.load().values().map(|key| key.facts.clone()).collect()
     }
 
+    /// What each key with a limit has used of it here in a minute, by the minute's number since the epoch.
+    #[must_use]
+    pub fn admitted_in(&self, minute: u64) -> Vec<(KeyId, u32)> {
+        let keys = self.keys.load();
+        let limited = keys.values().filter(|key| key.facts.rate_limit_per_minute > 0);
+        limited.filter_map(|key| Some((key.facts.id, key.rate.admitted_in(minute)?))).collect()
+    }
+
+    /// Learns what the other instances have admitted in a minute, by key.
+    pub fn learn_rates(&self, minute: u64, others: &HashMap<KeyId, u32>) {
+        let keys = self.keys.load();
+        for (key, requests) in keys.values().filter_map(|key| Some((key, others.get(&key.facts.id)?))) {
+            key.rate.learn(minute, *requests);
+        }
+    }
+
     /// Keys used since this was last asked, with the time of their last use in microseconds.
     #[must_use]
     pub fn take_used(&self) -> Vec<(KeyId, i64)> {

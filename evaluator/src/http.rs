@@ -12,19 +12,22 @@ mod forwarded;
 mod handshake;
 mod identity;
 mod members;
+pub(crate) mod ofrep;
 mod query;
 pub mod quota;
 mod rate;
 mod received;
+mod refusals;
 mod settings;
 mod socket;
 mod stream;
 mod websocket;
 
 pub(crate) use call::Call;
+pub use error::BadKey;
 pub(crate) use error::DataPlaneError;
 pub(crate) use identity::Identity;
-pub use rate::RateWindow;
+pub use rate::{RateWindow, minute_of};
 pub(crate) use received::Received;
 pub use settings::Settings;
 
@@ -158,7 +161,9 @@ pub fn router(plane: DataPlane) -> Router {
         .route("/evaluator/v2/flags/stream", get(stream::stream).options(cors::preflight))
         .route("/evaluator/v2/flags/context", post(context_post::post_context).options(cors::preflight))
         .route(peers::PATH, post(forwarded::forwarded))
-        .layer(MapResponseLayer::new(cors::allow))
+        .route("/ofrep/v1/evaluate/flags", post(ofrep::all).options(cors::preflight))
+        .route("/ofrep/v1/evaluate/flags/{key}", post(ofrep::one).options(cors::preflight))
+        .layer(MapResponseLayer::new(|response| cors::allow(refusals::count(response))))
         .with_state(plane)
 }
 
@@ -171,6 +176,8 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 #[derive(OpenApi)]
 #[openapi(paths(
     evaluate::evaluate,
+    ofrep::all,
+    ofrep::one,
     handshake::handshake,
     websocket::websocket,
     stream::stream,

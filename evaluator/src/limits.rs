@@ -6,6 +6,10 @@ use std::time::Duration;
 /// request can make us parse.
 pub const BODY_BYTES_MAX: usize = 64 * 1024;
 
+/// A request's body must come within this, or its connection is closed: 64 KiB take a second on a bad line, and one that drips in
+/// holds its connection no longer.
+pub const BODY_MAX: Duration = Duration::from_secs(10);
+
 /// Bytes of a context header at most: hyper refuses larger heads anyway, this names the limit.
 pub const CONTEXT_HEADER_BYTES_MAX: usize = 64 * 1024;
 
@@ -33,8 +37,8 @@ pub const IDENTITY_CHARS_MAX: usize = 64;
 /// Shards of the cache of contexts read lately: look-ups of different contexts rarely meet.
 pub const CONTEXT_CACHE_SHARDS: usize = 8;
 
-/// Bytes per shard and generation of that cache: 2 MiB, so one environment's cache stays below 32 MiB whatever is sent, and some
-/// 8,000 contexts of 200 bytes are found again for certain.
+/// Bytes per shard and generation of that cache: 2 MiB, so each of an environment's two caches (REST's, OFREP's) stays below 32 MiB
+/// whatever is sent, and some 8,000 contexts of 200 bytes are found again for certain.
 pub const CONTEXT_CACHE_BYTES: usize = 2 << 20;
 
 /// What a cached context is taken to need: this, and [`CONTEXT_CACHE_FACTOR`] times its text for the parsed and the logged form.
@@ -165,3 +169,7 @@ pub const SEND_BUFFER_BYTES: u32 = 128 * 1024;
 
 /// Connections that may wait to be accepted: as many as Linux allows by default, since clients come back all at once after a deploy.
 pub const BACKLOG: u32 = 4096;
+
+/// Instances tell each other what each key has used this often: between two exchanges a key may go over its limit by what it sends to
+/// the others, so this is how far the shared limit is off.
+pub const SHARED_RATES_INTERVAL: Duration = Duration::from_secs(1);

@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use crate::contexts::SeenContexts;
 use crate::engine::{CompiledEnvironment, Decision, Outcome};
+use crate::http::ofrep;
 
 /// Stored configuration that cannot be read at all. (A single unreadable flag is compiled to serve its fallback.)
 #[derive(Debug, Error)]
@@ -43,6 +44,8 @@ pub struct Snapshot {
     analytics: Arc<str>,
     /// Per outcome: `,"key":value`, ready for a reply.
     members: Box<[Box<str>]>,
+    /// What OFREP serves of it.
+    pub(crate) ofrep: ofrep::Prepared,
 }
 
 /// The compiled form, split into what the engine takes.
@@ -51,21 +54,24 @@ pub struct Configuration {
     pub flags: Vec<Value>,
     /// `segments`.
     pub segments: Map<String, Value>,
+    /// `metadata`: the scalar metadata of each flag that has some, by flag key. Not among the flags, whose members are fixed by
+    /// clients that get the rules.
+    pub metadata: Map<String, Value>,
 }
 
 impl Configuration {
-    /// Reads the compiled form `{"flags":[…],"segments":{…}}`.
+    /// Reads the compiled form `{"flags":[…],"segments":{…},"metadata"?:{…}}`.
     ///
     /// # Errors
     /// If it is not JSON or has no flags.
     pub fn parse(text: &str) -> Result<Self, SnapshotError> {
         let Value::Object(mut members) = serde_json::from_str(text)? else { return Err(SnapshotError::Shape) };
         let Some(Value::Array(flags)) = members.swap_remove("flags") else { return Err(SnapshotError::Shape) };
-        let segments = match members.swap_remove("segments") {
-            Some(Value::Object(segments)) => segments,
+        let mut map = |name| match members.swap_remove(name) {
+            Some(Value::Object(map)) => map,
             _ => Map::new(),
         };
-        Ok(Self { flags, segments })
+        Ok(Self { flags, segments: map("segments"), metadata: map("metadata") })
     }
 }
 
@@ -115,7 +121,28 @@ impl Snapshot {
         let tracked = compiled.flags().iter().map(|flag| (flag.key().to_owned(), flag.analytics_enabled().into()));
         let analytics = Value::Object(tracked.collect()).to_string().into();
         let contexts = SeenContexts::default();
-        Self { identity, version, revision, subscription_active, compiled, recorder, contexts, analytics, members }
+        let ofrep = ofrep::Prepared::new(&compiled, version, &Map::new());
+        Self {
+            identity,
+            version,
+            revision,
+            subscription_active,
+            compiled,
+            recorder,
+            contexts,
+            analytics,
+            members,
+            ofrep,
+        }
+    }
+
+    /// The same, for flags with metadata of their own ([`Configuration::metadata`]).
+    #[must_use]
+    pub fn with_metadata(self, metadata: &Map<String, Value>) -> Self {
+        if metadata.is_empty() {
+            return self;
+        }
+        Self { ofrep: ofrep::Prepared::new(&self.compiled, self.version, metadata), ..self }
     }
 
     /// Which flags have Analytics Tracking on: `{"key":bool,…}`.

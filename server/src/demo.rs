@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::exit::Failure;
 use crate::installation::{FirstUser, Installation};
 use crate::limits::{COMPLETE_MAX, OPEN_LOOP_CONNECTIONS};
-use crate::load::client::Target;
+use crate::load::client::{Endpoint, Target};
 use crate::load::contexts;
 use crate::load::traffic::{Measured, Pace, Traffic};
 use crate::options::DemoOptions;
@@ -154,7 +154,7 @@ impl Run<'_> {
         before: &Before,
     ) -> Result<Measured, Failure> {
         let url = self.installation.url();
-        let target = Target::resolve(&url, &sample.live.sdk_key).await.map_err(Failure::Usage)?;
+        let target = Target::resolve(&url, &sample.live.sdk_key, Endpoint::Evaluate).await.map_err(Failure::Usage)?;
         let pace = Pace::Open { rate_per_s: self.options.rate, connections: OPEN_LOOP_CONNECTIONS };
         let counting = tally.clone();
         let bodies = contexts::bodies(CONTEXTS, u64::from(CONTEXTS)).into();
@@ -190,7 +190,9 @@ impl Run<'_> {
     async fn wait_until_served(&self, sample: &Sample) -> Result<(), Failure> {
         let deadline = Instant::now() + COMPLETE_MAX;
         for place in [&sample.live, &sample.staging] {
-            let target = Target::resolve(&self.installation.url(), &place.sdk_key).await.map_err(Failure::Usage)?;
+            let target = Target::resolve(&self.installation.url(), &place.sdk_key, Endpoint::Evaluate)
+                .await
+                .map_err(Failure::Usage)?;
             let mut client = crate::load::client::Client::new(Arc::new(target));
             loop {
                 // A body that is refused, so that waiting is neither counted nor billed.

@@ -261,6 +261,7 @@ async fn data_plane(
     let secret = source.secret().await.map_err(|error| Failure::resource("Postgres", error))?;
     let (claims, claimed) = tokio::sync::mpsc::channel(SESSION_CLAIMS_MAX);
     tokio::spawn(source.clone().share_sessions(claimed, shutdown.clone()));
+    tokio::spawn(source.shared_rates().follow(Arc::clone(directory), shutdown.clone()));
     let settings = PlaneSettings {
         bypass_token: options.rate_limit_bypass_token.clone(),
         secret,

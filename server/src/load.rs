@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::exit::Failure;
 use crate::limits::OPEN_LOOP_CONNECTIONS;
 use crate::options::LoadOptions;
-use client::{Client, Target};
+use client::{Client, Endpoint, Target};
 use traffic::{Measured, Pace, Traffic};
 
 /// Contexts are the same in every run, so that runs compare.
@@ -28,16 +28,20 @@ pub fn load(options: &LoadOptions) -> Result<(), Failure> {
 }
 
 async fn run(options: &LoadOptions) -> Result<(), Failure> {
-    let target = Target::resolve(&options.url, &options.key).await.map_err(Failure::Usage)?;
+    let (endpoint, bodies) = match (&options.ofrep, options.ofrep_all) {
+        (Some(flag), _) => (Endpoint::OfrepOne(flag), contexts::ofrep_bodies(options.contexts, SEED)),
+        (None, true) => (Endpoint::OfrepAll, contexts::ofrep_bodies(options.contexts, SEED)),
+        (None, false) => (Endpoint::Evaluate, contexts::bodies(options.contexts, SEED)),
+    };
+    let target = Target::resolve(&options.url, &options.key, endpoint).await.map_err(Failure::Usage)?;
     probe(&target, &options.url).await?;
     let pace = match (options.rate, options.connections) {
         (Some(rate_per_s), _) => Pace::Open { rate_per_s, connections: OPEN_LOOP_CONNECTIONS },
         (None, connections) => Pace::Closed { connections: connections.unwrap_or(32) },
     };
-    let bodies = contexts::bodies(options.contexts, SEED).into();
     let started = Instant::now();
-    let traffic =
-        Traffic::start(target, pace, bodies, Arc::new(|_| ())).map_err(|error| Failure::resource("thread", error))?;
+    let traffic = Traffic::start(target, pace, bodies.into(), Arc::new(|_| ()))
+        .map_err(|error| Failure::resource("thread", error))?;
     tokio::select! {
         () = tokio::time::sleep(options.duration) => {}
         _ = tokio::signal::ctrl_c() => {}
@@ -71,6 +75,7 @@ async fn probe(target: &Target, url: &str) -> Result<(), Failure> {
 fn report(measured: &Measured, elapsed: Duration) -> Value {
     json!({
         "requests": measured.requests,
+        "requests_unsent": measured.unsent,
         "responses_ok": measured.ok,
         "responses_other": measured.other,
         "last_failure": measured.last_failure,
@@ -89,6 +94,7 @@ pub fn latencies(measured: &Measured) -> Value {
 fn print_table(report: &Value) {
     let number = |value: &Value| value.as_f64().unwrap_or_default();
     println!("requests      {:>12}", report["requests"]);
+    println!("due, not sent {:>12}", report["requests_unsent"]);
     println!("answered 200  {:>12}", report["responses_ok"]);
     println!("other         {:>12}", report["responses_other"]);
     println!("rate          {:>12.0} /s", number(&report["rate_per_s"]));

@@ -152,6 +152,12 @@ pub struct LoadOptions {
     /// An SDK key.
     #[arg(long, value_name = "KEY")]
     pub key: String,
+    /// Ask by OFREP for the flag with this key, not by REST for all flags.
+    #[arg(long, value_name = "FLAG", conflicts_with = "ofrep_all")]
+    pub ofrep: Option<String>,
+    /// Ask by OFREP for all flags.
+    #[arg(long)]
+    pub ofrep_all: bool,
     /// Open loop: requests a second, sent at even times whatever the answers do.
     #[arg(long, value_name = "N", conflicts_with = "connections", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub rate: Option<u32>,

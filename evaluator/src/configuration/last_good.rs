@@ -97,14 +97,8 @@ impl KeptSnapshot {
         let redactor = ContextRedactor::new(self.pseudonym_key, self.log_raw_context);
         let recorder = directory.recorder_for(identity, recorded_outcomes(&compiled), redactor);
         let (version, revision) = (self.version, self.revision);
-        directory.publish(Snapshot::new(
-            identity,
-            version,
-            revision,
-            self.subscription_active,
-            compiled,
-            Some(recorder),
-        ));
+        let snapshot = Snapshot::new(identity, version, revision, self.subscription_active, compiled, Some(recorder));
+        directory.publish(snapshot.with_metadata(&configuration.metadata));
         Ok(())
     }
 }

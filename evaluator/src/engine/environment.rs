@@ -171,6 +171,15 @@ impl CompiledEnvironment {
         };
         self.rollouts.iter().filter_map(schedule).min()
     }
+
+    /// The percentage that each gradual rollout in use has reached, in a fixed order; `None` for one that is unusable. While
+    /// they stay the same, so do all decisions for a context.
+    pub fn gradual_percentages(&self, now_us: i64) -> impl Iterator<Item = Option<f64>> {
+        self.rollouts.iter().filter_map(move |rollout| match rollout {
+            Rollout::Keyed { then: Keyed::Gradual(gradual), .. } => Some(gradual.schedule.percentage(now_us)),
+            _ => None,
+        })
+    }
 }
 
 impl CompiledFlag {

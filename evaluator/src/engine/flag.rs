@@ -22,6 +22,7 @@ pub(super) struct FlagCompiler<'c, 'a> {
 
 struct Variation<'c> {
     id: &'c Value,
+    key: Option<&'c str>,
     value: Option<&'c Value>,
     coerced: Coerced,
 }
@@ -171,7 +172,9 @@ impl<'c, 'a> FlagCompiler<'c, 'a> {
         if replaced && reason != Reason::Error {
             (reason, error_code) = (Reason::Error, Some(ErrorCode::TypeMismatch));
         }
-        let variation_id = self.variation_recorded(served, &value);
+        let variation = self.variation_recorded(served, &value);
+        let variation_id = variation.map(|variation| Box::from(text(Some(variation.id))));
+        let variant = variation.and_then(|variation| variation.key).map(Box::from).or_else(|| variation_id.clone());
         let outcome = Outcome {
             flag: self.index,
             value_json: json_text(&value).into(),
@@ -180,6 +183,7 @@ impl<'c, 'a> FlagCompiler<'c, 'a> {
             error_code,
             exit,
             variation_id,
+            variant,
             rule_id: path.rule_id.filter(|id| !id.is_null()).map(|id| text(Some(id)).into()),
             rollout_id: path.rollout_id.map(Box::from),
         };
@@ -206,13 +210,12 @@ impl<'c, 'a> FlagCompiler<'c, 'a> {
     }
 
     /// The variation itself where one was chosen, otherwise the first whose value is the one served.
-    fn variation_recorded(&self, served: Served<'_>, value: &Value) -> Option<Box<str>> {
+    fn variation_recorded(&self, served: Served<'_>, value: &Value) -> Option<&Variation<'c>> {
         let by_value = || self.variations.iter().find(|it| !it.coerced.replaced && it.coerced.value == *value);
-        let variation = match served {
+        match served {
             Served::Variation(position) => Some(&self.variations[position]),
             _ => by_value(),
-        };
-        variation.map(|variation| text(Some(variation.id)).into())
+        }
     }
 }
 
@@ -262,7 +265,8 @@ fn variations<'c>(parts: &Parts<'c>, flag_type: FlagType) -> Vec<Variation<'c>> 
     for stored in &parts.variations {
         let value = stored.get("value");
         let id = stored.get("id").unwrap_or(&Value::Null);
-        let variation = Variation { id, value, coerced: coerce(value, flag_type) };
+        let key = stored.get("key").and_then(Value::as_str).filter(|key| !key.is_empty());
+        let variation = Variation { id, key, value, coerced: coerce(value, flag_type) };
         match variations.iter_mut().find(|earlier| is_same_id(earlier.id, id)) {
             Some(earlier) => *earlier = variation,
             None => variations.push(variation),

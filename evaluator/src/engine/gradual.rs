@@ -73,6 +73,14 @@ impl Schedule {
         }
     }
 
+    /// The share as a percentage; `None` where the schedule is unusable.
+    pub(super) fn percentage(&self, now_us: i64) -> Option<f64> {
+        match self.share(now_us) {
+            Share::Percentage(percentage) => Some(percentage),
+            Share::BadStart | Share::Invalid => None,
+        }
+    }
+
     /// When the share next changes, microseconds since the epoch; `None` if it never does.
     pub(super) fn next_change_us(&self, now_us: i64) -> Option<i64> {
         let now_ms = now_us.div_euclid(1000);
@@ -117,8 +125,5 @@ pub fn timestamp_us(text: &str) -> Option<i64> {
 /// The share of a rollout at a time, for the test vectors; `None` where it is unusable.
 #[must_use]
 pub fn gradual_percentage(rollout: &Map<String, Value>, now_us: i64) -> Option<f64> {
-    match Schedule::new(rollout).share(now_us) {
-        Share::Percentage(percentage) => Some(percentage),
-        Share::BadStart | Share::Invalid => None,
-    }
+    Schedule::new(rollout).percentage(now_us)
 }

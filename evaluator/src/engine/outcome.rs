@@ -25,6 +25,8 @@ pub struct Outcome {
     pub exit: Exit,
     /// The variation served, or the first one of the same value, if there is one.
     pub variation_id: Option<Box<str>>,
+    /// What OpenFeature calls that variation: its key, or its id if it has none.
+    pub variant: Option<Box<str>>,
     /// The rule that matched.
     pub rule_id: Option<Box<str>>,
     /// The rollout applied.

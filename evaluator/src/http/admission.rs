@@ -12,6 +12,7 @@ use super::error::DataPlaneError;
 use super::rate::RateVerdict;
 use super::received::Received;
 use crate::directory::Key;
+use crate::limits::BODY_MAX;
 
 /// Where SDK keys travel, but for WebSocket and OFREP's bearer tokens.
 pub const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
@@ -62,12 +63,13 @@ impl RateVerdict {
     }
 }
 
-/// The whole body, `bytes_max` at most.
+/// The whole body, `bytes_max` at most, within [`BODY_MAX`].
 ///
 /// # Errors
-/// [`DataPlaneError::PayloadTooLarge`], or [`DataPlaneError::Parse`] if it ended early.
+/// [`DataPlaneError::PayloadTooLarge`], [`DataPlaneError::BodyTimeout`], or [`DataPlaneError::Parse`] if it ended early.
 pub async fn read_body(body: Body, bytes_max: usize) -> Result<Bytes, DataPlaneError> {
-    to_bytes(body, bytes_max).await.map_err(|error| {
+    let read = tokio::time::timeout(BODY_MAX, to_bytes(body, bytes_max)).await;
+    read.map_err(|_| DataPlaneError::BodyTimeout)?.map_err(|error| {
         let source = std::error::Error::source(&error);
         if source.is_some_and(<dyn std::error::Error>::is::<LengthLimitError>) {
             DataPlaneError::PayloadTooLarge { bytes_max }

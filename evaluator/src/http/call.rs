@@ -83,24 +83,37 @@ impl<'a> Call<'a> {
         SCRATCH.with_borrow_mut(|scratch| {
             let started = Instant::now();
             let decisions = snapshot.compiled.decide_all(&seen.context, facts.event_time_us, scratch);
-            self.decided(snapshot, seen, facts, started, decisions, answer)
+            let evaluation_ns = elapsed_ns(started);
+            let answer = answer(decisions);
+            self.decided(snapshot, seen, CallFacts { evaluation_ns, ..facts }, decisions);
+            answer
         })
     }
 
-    fn decided<R>(
+    /// The same for the flag at this position in the configuration; a decision that `answer` makes nothing of is not recorded.
+    ///
+    /// # Errors
+    /// Those of `answer`.
+    pub fn decide_one<R, E>(
         &self,
         snapshot: &Snapshot,
+        flag: usize,
         seen: &Seen,
         facts: CallFacts,
-        started: Instant,
-        decisions: &[Decision],
-        answer: impl FnOnce(&[Decision]) -> R,
-    ) -> R {
-        let evaluation_ns = u32::try_from(started.elapsed().as_nanos()).unwrap_or(u32::MAX);
-        let answer = answer(decisions);
-        let latency_us = self.record(snapshot, CallFacts { evaluation_ns, ..facts }, Some(seen), decisions);
+        answer: impl FnOnce(&Decision) -> Result<R, E>,
+    ) -> Result<R, E> {
+        let started = Instant::now();
+        let decision = snapshot.compiled.decide(flag, &seen.context, facts.event_time_us);
+        let evaluation_ns = elapsed_ns(started);
+        let answer = answer(&decision)?;
+        self.decided(snapshot, seen, CallFacts { evaluation_ns, ..facts }, &[decision]);
+        Ok(answer)
+    }
+
+    fn decided(&self, snapshot: &Snapshot, seen: &Seen, facts: CallFacts, decisions: &[Decision]) {
+        let evaluation_ns = facts.evaluation_ns;
+        let latency_us = self.record(snapshot, facts, Some(seen), decisions);
         self.plane.observe(latency_us, evaluation_ns, decisions.len());
-        answer
     }
 
     /// Records a call that got no decision.
@@ -139,6 +152,10 @@ impl Seen {
         let observed = snapshot.recorder.as_ref().map(|recorder| Arc::new(recorder.observe(context.members())));
         Self { context, observed }
     }
+}
+
+fn elapsed_ns(since: Instant) -> u32 {
+    u32::try_from(since.elapsed().as_nanos()).unwrap_or(u32::MAX)
 }
 
 thread_local! {

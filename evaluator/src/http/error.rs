@@ -21,6 +21,8 @@ pub enum DataPlaneError {
         /// Bytes allowed.
         bytes_max: usize,
     },
+    /// The body did not come in time.
+    BodyTimeout,
     /// Too many requests of this key in this minute.
     RateLimited {
         /// Whole seconds until the next minute.
@@ -35,13 +37,16 @@ pub enum DataPlaneError {
 }
 
 impl DataPlaneError {
-    const fn status(&self) -> StatusCode {
+    /// The HTTP status.
+    #[must_use]
+    pub const fn status(&self) -> StatusCode {
         match self {
             Self::Parse(_) | Self::InvalidContext | Self::InvalidClientPublicKey(_) => StatusCode::BAD_REQUEST,
             Self::ConnectionNotFound => StatusCode::NOT_FOUND,
             Self::InvalidApiKey => StatusCode::UNAUTHORIZED,
             Self::SubscriptionInactive => StatusCode::FORBIDDEN,
             Self::PayloadTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -54,6 +59,7 @@ impl DataPlaneError {
             Self::InvalidApiKey => "invalid_api_key",
             Self::SubscriptionInactive => "subscription_inactive",
             Self::PayloadTooLarge { .. } => "payload_too_large",
+            Self::BodyTimeout => "request_timeout",
             Self::RateLimited { .. } => "RATE_LIMITED",
             Self::InvalidClientPublicKey(_) => "invalid_client_public_key",
             Self::ConnectionNotFound => "connection_not_found",
@@ -61,13 +67,16 @@ impl DataPlaneError {
         }
     }
 
-    fn message(&self) -> String {
+    /// What is wrong, for a person.
+    #[must_use]
+    pub fn message(&self) -> String {
         match self {
             Self::Parse(what) => what.clone(),
             Self::InvalidContext => "context must be an object".into(),
             Self::InvalidApiKey => "Invalid API key".into(),
             Self::SubscriptionInactive => "Subscription inactive".into(),
             Self::PayloadTooLarge { bytes_max } => format!("body is larger than {bytes_max} bytes"),
+            Self::BodyTimeout => format!("the body did not come within {} s", crate::limits::BODY_MAX.as_secs()),
             Self::RateLimited { retry_after_s } => format!("Too many requests, retry after {retry_after_s} s"),
             Self::InvalidClientPublicKey(why) => format!("clientPublicKey is no X25519 key: {why}"),
             Self::ConnectionNotFound => "nobody holds this connection".into(),
@@ -87,8 +96,23 @@ impl DataPlaneError {
     }
 }
 
+/// Marks, among a reply's extensions, that its request carried no key that may be used: whoever knows where it came from may count it.
+#[derive(Clone, Copy, Debug)]
+pub struct BadKey;
+
 impl IntoResponse for DataPlaneError {
     fn into_response(self) -> Response {
+        if self == Self::InvalidApiKey {
+            let mut response = self.reply();
+            response.extensions_mut().insert(BadKey);
+            return response;
+        }
+        self.reply()
+    }
+}
+
+impl DataPlaneError {
+    fn reply(self) -> Response {
         let status = self.status();
         let mut body = json!({ "statusCode": status.as_u16(), "error": self.code(), "message": self.message() });
         let Self::RateLimited { retry_after_s } = self else {

@@ -31,7 +31,8 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
     request_body(content = serde_json::Value, description = "{\"context\": {…}}; an absent context is an empty one"),
     responses((status = 200, body = serde_json::Value, description = "Flag keys and values"),
         (status = 400, description = "parse_error, invalid_context"), (status = 401, description = "invalid_api_key"),
-        (status = 403, description = "subscription_inactive"), (status = 413, description = "payload_too_large"),
+        (status = 403, description = "subscription_inactive"), (status = 408, description = "request_timeout"),
+        (status = 413, description = "payload_too_large"),
         (status = 429, description = "RATE_LIMITED or QUOTA_EXCEEDED, with Retry-After"), (status = 500, description = "internal_error")))]
 pub async fn evaluate(State(plane): State<DataPlane>, request: Request) -> Response {
     let received = Received::now();

@@ -77,14 +77,8 @@ impl Plane {
         let redactor = ContextRedactor::new([7; 32], false);
         let recorder = self.directory.recorder_for(identity(), recorded_outcomes(&compiled), redactor);
         let revision = i64::try_from(version).expect("small");
-        self.directory.publish(Snapshot::new(
-            identity(),
-            version,
-            revision,
-            subscription_active,
-            compiled,
-            Some(recorder),
-        ));
+        let snapshot = Snapshot::new(identity(), version, revision, subscription_active, compiled, Some(recorder));
+        self.directory.publish(snapshot.with_metadata(&configuration.metadata));
     }
 
     /// Streams and sockets open now.
@@ -95,6 +89,11 @@ impl Plane {
     /// A request to the evaluate endpoint with the test key.
     pub fn evaluate(&self) -> reqwest::RequestBuilder {
         self.http.post(format!("http://{}/evaluator/evaluate", self.address)).header("x-api-key", KEY)
+    }
+
+    /// A request to an OFREP endpoint, by its path below `/ofrep/v1/evaluate/flags`, with the test key.
+    pub fn ofrep(&self, path: &str) -> reqwest::RequestBuilder {
+        self.http.post(format!("http://{}/ofrep/v1/evaluate/flags{path}", self.address)).header("x-api-key", KEY)
     }
 
     /// Drains the recorder and reads the log back.

@@ -11,7 +11,7 @@ use super::management::Management;
 use super::sample::Sample;
 use crate::exit::Failure;
 use crate::limits::COMPLETE_MAX;
-use crate::load::client::{Client, Target};
+use crate::load::client::{Client, Endpoint, Target};
 
 /// Between markers; not a multiple of the flush interval, so that they meet it at all phases.
 const BETWEEN_MARKERS: Duration = Duration::from_millis(270);
@@ -49,7 +49,7 @@ impl Visible {
     ) -> Result<u64, Failure> {
         let Some((_, flag_id)) = sample.flags.first() else { return Ok(0) };
         let mut markers = 0;
-        let target = Target::resolve(url, &sample.staging.sdk_key).await.map_err(Failure::Usage)?;
+        let target = Target::resolve(url, &sample.staging.sdk_key, Endpoint::Evaluate).await.map_err(Failure::Usage)?;
         let mut client = Client::new(Arc::new(target));
         let staging = &sample.staging.environment_id;
         let mut seen = evaluations(&mut api, flag_id, staging).await?;

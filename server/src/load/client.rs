@@ -13,12 +13,40 @@ use tokio::net::TcpStream;
 
 use crate::limits::{ANSWER_BYTES_MAX, ANSWER_MAX};
 
+/// What to ask for, and by which protocol.
+#[derive(Clone, Copy, Debug)]
+pub enum Endpoint<'a> {
+    /// All flags by REST.
+    Evaluate,
+    /// The flag with this key by OFREP.
+    OfrepOne(&'a str),
+    /// All flags by OFREP.
+    OfrepAll,
+}
+
+impl Endpoint<'_> {
+    fn path(self) -> String {
+        match self {
+            Self::Evaluate => "/evaluator/evaluate".into(),
+            Self::OfrepOne(key) => format!("/ofrep/v1/evaluate/flags/{}", percent_encoded(key)),
+            Self::OfrepAll => "/ofrep/v1/evaluate/flags".into(),
+        }
+    }
+}
+
+/// The text as one segment of a path (RFC 3986, 2.3).
+fn percent_encoded(text: &str) -> String {
+    let is_unreserved = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    let encode = |byte: u8| if is_unreserved(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
+    text.bytes().map(encode).collect()
+}
+
 /// Where and as whom to ask.
 #[derive(Clone, Debug)]
 pub struct Target {
     /// The server's address.
     pub address: SocketAddr,
-    /// The evaluate endpoint.
+    /// The endpoint.
     pub uri: Uri,
     /// The SDK key.
     pub key: HeaderValue,
@@ -26,11 +54,11 @@ pub struct Target {
 }
 
 impl Target {
-    /// The evaluate endpoint of the instance at `url`.
+    /// An endpoint of the instance at `url`.
     ///
     /// # Errors
     /// If the URL or the key cannot be used.
-    pub async fn resolve(url: &str, key: &str) -> Result<Self, String> {
+    pub async fn resolve(url: &str, key: &str, endpoint: Endpoint<'_>) -> Result<Self, String> {
         let base: Uri = url.trim_end_matches('/').parse().map_err(|error| format!("{url}: {error}"))?;
         if base.scheme_str() != Some("http") {
             return Err(format!("{url}: only http:// is supported"));
@@ -40,7 +68,7 @@ impl Target {
             .await
             .map_err(|error| format!("{url}: {error}"))?;
         let address = addresses.next().ok_or_else(|| format!("{url}: no address"))?;
-        let path = format!("{}/evaluator/evaluate", base.path().trim_end_matches('/'));
+        let path = format!("{}{}", base.path().trim_end_matches('/'), endpoint.path());
         Ok(Self {
             address,
             uri: path.parse().map_err(|error| format!("{url}: {error}"))?,

@@ -1,7 +1,7 @@
 //! Sends requests at even times (open loop) or as fast as answers come (closed loop), and measures.
 //!
 //! Open-loop latency runs from the time a request was due, not from when it could be sent, so a server that stalls is
-//! charged for all requests that had to wait (no coordinated omission).
+//! charged for all requests that had to wait (no coordinated omission), those among them that were still waiting at the end.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -29,13 +29,15 @@ pub enum Pace {
 /// What came back so far.
 #[derive(Clone, Debug)]
 pub struct Measured {
-    /// Requests that were due or sent.
+    /// Requests that were sent.
     pub requests: u64,
+    /// Open loop: requests that were due at the end and could not be sent yet.
+    pub unsent: u64,
     /// Answers with status 200.
     pub ok: u64,
     /// Other answers, and requests without one.
     pub other: u64,
-    /// Latencies of the answers with status 200, microseconds.
+    /// Latencies of the answers with status 200, microseconds; for unsent requests, how long they had waited at the end.
     pub latency_us: Histogram<u64>,
     /// The last failure, for a person.
     pub last_failure: Option<String>,
@@ -44,7 +46,7 @@ pub struct Measured {
 impl Default for Measured {
     fn default() -> Self {
         let latency_us = Histogram::new_with_bounds(1, LATENCY_US_MAX, 3).expect("the bounds are valid");
-        Self { requests: 0, ok: 0, other: 0, latency_us, last_failure: None }
+        Self { requests: 0, unsent: 0, ok: 0, other: 0, latency_us, last_failure: None }
     }
 }
 
@@ -124,13 +126,25 @@ fn drive(shared: Arc<Shared>, pace: Pace) {
             worker.await.expect("a worker does not panic");
         }
     });
-    if let Some(pacer) = pacer {
-        pacer.join().expect("the pacer does not panic");
+    if let (Some(pacer), Some(interval)) = (pacer, interval) {
+        let (made_due, ended) = pacer.join().expect("the pacer does not panic");
+        note_unsent(&shared, interval, u64::from(made_due), ended);
     }
 }
 
-/// Makes requests due at even times. A thread, since the runtime's timers are no finer than a millisecond.
-fn pace_requests(shared: &Shared, due: &Semaphore, ended: &AtomicBool, interval: Duration) {
+/// Charges what was due and never sent with the time it had waited when the load ended.
+fn note_unsent(shared: &Shared, interval: Duration, made_due: u64, ended: Instant) {
+    let mut measured = shared.measured.lock().unwrap_or_else(PoisonError::into_inner);
+    for number in shared.next.load(Ordering::Relaxed)..made_due {
+        let waited = ended.saturating_duration_since(shared.started + due_after(interval, number));
+        measured.unsent += 1;
+        measured.latency_us.saturating_record(u64::try_from(waited.as_micros()).unwrap_or(u64::MAX).max(1));
+    }
+}
+
+/// Makes requests due at even times; how many, and when it ended. A thread, since the runtime's timers are no finer than a
+/// millisecond.
+fn pace_requests(shared: &Shared, due: &Semaphore, ended: &AtomicBool, interval: Duration) -> (u32, Instant) {
     let mut made_due: u32 = 0;
     while !shared.stop.is_cancelled() {
         let should = u32::try_from(shared.started.elapsed().as_nanos() / interval.as_nanos()).unwrap_or(u32::MAX);
@@ -141,6 +155,7 @@ fn pace_requests(shared: &Shared, due: &Semaphore, ended: &AtomicBool, interval:
     }
     ended.store(true, Ordering::Release);
     due.close();
+    (made_due, Instant::now())
 }
 
 async fn work(shared: Arc<Shared>, interval: Option<Duration>, due: Arc<Semaphore>, ended: Arc<AtomicBool>) {
@@ -190,5 +205,67 @@ fn note(measured: &Mutex<Measured>, status: Result<u16, String>, latency_us: u64
             measured.other += 1;
             measured.last_failure = Some(error);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+    use crate::load::client::Endpoint;
+
+    /// Answers at once, but not between `from` and `until` after the start.
+    async fn stalling(from: Duration, until: Duration) -> String {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let started = Instant::now();
+        tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                tokio::spawn(async move {
+                    let mut request = [0; 4096];
+                    // Requests are small, and the next one is sent only after the answer: one read is one request.
+                    while stream.read(&mut request).await.is_ok_and(|bytes| bytes > 0) {
+                        if (from..until).contains(&started.elapsed()) {
+                            tokio::time::sleep(until - started.elapsed()).await;
+                        }
+                        if stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.is_err() {
+                            break;
+                        }
+                    }
+                });
+            }
+        });
+        url
+    }
+
+    /// Of 1,000 requests a second, 300 are due in a stall of 300 ms: 150 of them wait 150 ms and more. Only two are under way then,
+    /// so a generator that waited with the server would see two slow answers.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_stall_is_charged_for_every_request_that_had_to_wait() {
+        let url = stalling(Duration::from_millis(100), Duration::from_millis(400)).await;
+        let target = Target::resolve(&url, "k", Endpoint::Evaluate).await.unwrap();
+        let pace = Pace::Open { rate_per_s: 1000, connections: 2 };
+        let traffic = Traffic::start(target, pace, Arc::from([Bytes::from("{}")]), Arc::new(|_| ())).unwrap();
+        while traffic.measured().requests < 450 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let measured = traffic.finish().await;
+        let slow = measured.latency_us.iter_recorded().filter(|it| it.value_iterated_to() >= 150_000);
+        let slow: u64 = slow.map(|it| it.count_at_value()).sum();
+        assert!(slow >= 140, "{slow} of {} waited long", measured.requests);
+        assert_eq!(measured.latency_us.len(), measured.ok + measured.unsent);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_could_never_be_sent_is_charged_too() {
+        let url = stalling(Duration::ZERO, Duration::from_millis(400)).await;
+        let target = Target::resolve(&url, "k", Endpoint::Evaluate).await.unwrap();
+        let pace = Pace::Open { rate_per_s: 1000, connections: 1 };
+        let traffic = Traffic::start(target, pace, Arc::from([Bytes::from("{}")]), Arc::new(|_| ())).unwrap();
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let measured = traffic.finish().await;
+        assert!(measured.unsent >= 190 && measured.latency_us.max() >= 190_000, "{measured:?}");
     }
 }

@@ -124,6 +124,11 @@ impl Person {
         self.ask(path, request).await["data"].take()
     }
 
+    pub async fn put(&self, path: &str, body: Value) -> Value {
+        let request = self.http.put(format!("{}{path}", self.url)).json(&body);
+        self.ask(path, request).await["data"].take()
+    }
+
     pub async fn get(&self, path: &str) -> Value {
         self.ask(path, self.http.get(format!("{}{path}", self.url))).await
     }
