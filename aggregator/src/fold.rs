@@ -7,13 +7,14 @@
 //! What counts where:
 //! - a decision in the minute of its event if that is believable, else in the minute of its append (and in `clamped`);
 //! - meters in the minute of the append, since billing months are;
+//! - a client's goal or application error beside the decisions, in a row of its own measure; it makes nobody a user of the flag;
 //! - a distinct user of a flag on the day of that minute, a distinct context of an environment on the day of the append, by its key
 //!   or, without one, its user key;
 //! - a call that failed before evaluation in `usage.failed_calls` and in a row of `decisions` without a flag, which is no decision;
 //! - a context without a key in no row of `contexts`, since it cannot be told from others.
 //!
 //! So per environment: `ledger.produced = counted + duplicate_decisions + parked_decisions`, and `ledger.counted` = sum of
-//! `decisions.count` over rows with a flag = sum of `latency.count` + sum of `decisions.count` over reports. `produced` is what
+//! `decisions.count` over rows with a flag = sum of `latency.count` + sum of `decisions.count` over what clients report. `produced` is what
 //! the headers announce, plus, for a client's report of several evaluations in one row, those beyond the first.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 

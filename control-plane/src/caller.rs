@@ -26,6 +26,18 @@ pub struct Viewer(pub Caller);
 #[derive(Debug)]
 pub struct Editor(pub Caller);
 
+/// A caller who may also change what an environment logs.
+#[derive(Debug)]
+pub struct Admin(pub Caller);
+
+impl FromRequestParts<ControlPlane> for Admin {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &ControlPlane) -> Result<Self, ApiError> {
+        caller(parts, state, Role::Admin).await.map(Self)
+    }
+}
+
 impl FromRequestParts<ControlPlane> for Viewer {
     type Rejection = ApiError;
 

@@ -2,10 +2,10 @@
 //!
 //! [`router`] serves the management API's part for users, projects, environments, flags, variations, targeting rules,
 //! rollouts, segments and SDK keys. A write is one transaction: the rows, an audit entry, and for each environment whose
-//! compiled configuration it changes one publish (version + 1, snapshot, `NOTIFY flagmint_config`). Evaluators and the
-//! query API read the tables `environment_snapshots`, `api_keys`, `organization_limits`, `plans`, `organizations`, `projects`,
-//! `environments`, `flags`, `variations` and `installation` with SQL of their own, and evaluators share `used_sessions`; the
-//! migrations say what their columns mean.
+//! compiled configuration it changes one publish (version + 1, snapshot, delta, `NOTIFY flagmint_config`). Evaluators and the
+//! query API read the tables `environment_snapshots`, `environment_deltas`, `api_keys`, `organization_limits`, `plans`,
+//! `organizations`, `projects`, `environments`, `flags`, `variations` and `installation` with SQL of their own, and evaluators share
+//! `used_sessions`; the migrations say what their columns mean.
 //!
 //! [`connect`] and [`migrate`] prepare the database, [`bootstrap_admin`] makes the first user.
 
@@ -14,6 +14,8 @@ mod bootstrap;
 mod caller;
 mod conditions;
 mod db;
+mod delta;
+mod environments;
 mod error;
 mod flags;
 mod keys;

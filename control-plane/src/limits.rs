@@ -69,3 +69,9 @@ pub const STATEMENT_TIMEOUT: &str = "10s";
 
 /// Largest `rate_limit_per_minute` of a key: a number nobody reaches on one instance; larger is surely a mistake.
 pub const MAX_KEY_RATE_PER_MINUTE: i32 = 100_000_000;
+
+/// Deltas kept per environment: published. With [`DELTA_DAYS`] it bounds the table, and who missed more is sent everything.
+pub const DELTA_VERSIONS: i64 = 1_000;
+
+/// Days that a delta is kept: published.
+pub const DELTA_DAYS: i32 = 7;

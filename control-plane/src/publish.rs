@@ -7,14 +7,16 @@ use uuid::Uuid;
 
 use indexmap::IndexMap;
 
-use crate::db::{FromRow, Json, PgConnection, query, query_as};
+use crate::db::{FromRow, Json, PgConnection, Tx, query, query_as};
+use crate::delta::delta;
 use crate::error::ApiError;
+use crate::limits::{DELTA_DAYS, DELTA_VERSIONS};
 use crate::scope::Write;
 
 /// The compiled form of an environment without flags, at its first version.
 pub(crate) const FIRST_SNAPSHOT: &str = r#"{"version":1,"flags":[],"segments":{}}"#;
 
-/// Publishes the environments in which `write` changed what is evaluated: version + 1, snapshot, NOTIFY. Where the
+/// Publishes the environments in which `write` changed what is evaluated: version + 1, snapshot, delta, NOTIFY. Where the
 /// compiled form is what it was, nothing happens.
 ///
 /// The snapshot's row is locked before the configuration is read, so the last of two concurrent publishes sees the
@@ -37,6 +39,8 @@ pub(crate) async fn publish(write: &mut Write, environments: &[Uuid]) -> Result<
         if compiled.strip_prefix(&head(version)) == Some(body.as_str()) {
             continue;
         }
+        let after = head(version + 1) + &body;
+        let changed = delta(&compiled, &after).map_err(|error| ApiError::Internal(error.to_string()))?;
         query(
             "UPDATE environment_snapshots SET version = $3, compiled = $4,
                     updated_at = greatest(clock_timestamp(), updated_at + interval '1 microsecond')
@@ -45,11 +49,40 @@ pub(crate) async fn publish(write: &mut Write, environments: &[Uuid]) -> Result<
         .bind(environment)
         .bind(organization)
         .bind(version + 1)
-        .bind(head(version + 1) + &body)
+        .bind(&after)
         .execute(&mut *write.tx)
         .await?;
+        keep_delta(&mut write.tx, organization, environment, version + 1, &changed).await?;
         notify(&mut write.tx, "flagmint_config", environment).await?;
     }
+    Ok(())
+}
+
+/// Keeps what a publish changed, and removes what has been kept long enough.
+async fn keep_delta(
+    tx: &mut Tx,
+    organization: Uuid,
+    environment: Uuid,
+    version: i64,
+    delta: &str,
+) -> Result<(), ApiError> {
+    query("INSERT INTO environment_deltas (environment_id, organization_id, version, delta) VALUES ($1, $2, $3, $4)")
+        .bind(environment)
+        .bind(organization)
+        .bind(version)
+        .bind(delta)
+        .execute(&mut **tx)
+        .await?;
+    query(
+        "DELETE FROM environment_deltas WHERE environment_id = $1 AND organization_id = $2
+           AND (version <= $3 OR created_at < now() - make_interval(days => $4))",
+    )
+    .bind(environment)
+    .bind(organization)
+    .bind(version - DELTA_VERSIONS)
+    .bind(DELTA_DAYS)
+    .execute(&mut **tx)
+    .await?;
     Ok(())
 }
 

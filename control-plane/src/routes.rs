@@ -3,14 +3,14 @@
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, post};
+use axum::routing::{delete, get, post, put};
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::OpenApi;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 
 use crate::error::ApiError;
 use crate::limits::MAX_BODY_BYTES;
-use crate::{ControlPlane, flags, keys, projects, rollouts, rules, segments, users, variations};
+use crate::{ControlPlane, environments, flags, keys, projects, rollouts, rules, segments, users, variations};
 
 /// The control plane's routes. For rate limits per address, serve with
 /// [`into_make_service_with_connect_info`](Router::into_make_service_with_connect_info).
@@ -21,6 +21,11 @@ pub fn router(state: ControlPlane) -> Router {
         .route("/projects", post(projects::create::create).get(projects::list::list))
         .route("/projects/{projectId}", get(projects::get::get))
         .route("/projects/{projectId}/environments", get(projects::list_environments::list_environments))
+        .route("/projects/{projectId}/environments/{envId}", put(environments::update::update))
+        .route(
+            "/projects/{projectId}/environments/{envId}/pseudonym-key",
+            delete(environments::destroy_pseudonym_key::destroy_pseudonym_key),
+        )
         .route("/projects/{projectId}/flags", post(flags::create::create).get(flags::list::list))
         .route("/projects/{projectId}/flags/{flagId}", get(flags::get::get))
         .route("/projects/{projectId}/environments/{envId}/flags", get(flags::list_in_environment::list_in_environment))
@@ -58,6 +63,8 @@ fn panicked(cause: Box<dyn std::any::Any + Send>) -> Response {
     projects::list::list,
     projects::get::get,
     projects::list_environments::list_environments,
+    environments::update::update,
+    environments::destroy_pseudonym_key::destroy_pseudonym_key,
     flags::create::create,
     flags::list::list,
     flags::get::get,
@@ -99,7 +106,7 @@ mod tests {
         }
         assert_eq!(router.matches(".route(").count(), paths.len());
         let operations: usize = paths.values().map(|path| path.as_object().unwrap().len()).sum();
-        assert_eq!(operations, 21);
+        assert_eq!(operations, 23);
         assert!(document["components"]["securitySchemes"]["access_token"].is_object());
     }
 }

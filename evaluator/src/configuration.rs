@@ -5,6 +5,7 @@
 //! new connection compares everything, and so does a slow timer. What is loaded is also kept on disk ([`LastGood`]), for a start
 //! with Postgres away.
 
+mod deltas;
 mod last_good;
 mod limits;
 pub mod sessions;
@@ -67,6 +68,7 @@ impl ConfigurationSource {
     /// # Errors
     /// If Postgres cannot be asked.
     pub async fn load(&self, directory: &Directory) -> Result<(), SourceError> {
+        directory.set_source(self);
         self.load_snapshots(directory).await?;
         self.load_keys(directory).await?;
         self.load_limits(directory).await?;
@@ -194,6 +196,7 @@ impl ConfigurationSource {
             pseudonym_key: pseudonym_key.try_into().map_err(|_| not_32_bytes("pseudonym_key"))?,
             compiled: row.try_get("compiled")?,
         };
+        self.load_deltas(directory, kept.identity(), kept.version).await?;
         if let Err(error) = kept.put_in_force(directory) {
             warn!(environment = %id, %error, "unreadable configuration: the last good one stays in force");
             return Ok(());

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use flagmint_ingest::{EnvironmentIdentity, EnvironmentRecorder, InFlight, Recorder};
@@ -13,7 +13,11 @@ use flagmint_schemas::ids::{EnvironmentId, KeyId, OrganizationId};
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
+use crate::config_sync::history::History;
+use crate::config_sync::payload::Delta;
+use crate::configuration::ConfigurationSource;
 use crate::http::RateWindow;
+use crate::limits::HISTORY_WAIT;
 use crate::quota::{Limit, Limits, Meter};
 use crate::snapshot::Snapshot;
 
@@ -69,6 +73,8 @@ impl Key {
 pub struct Environment {
     /// Its id.
     pub id: EnvironmentId,
+    /// What its latest publishes changed.
+    pub history: History,
     snapshot: ArcSwapOption<Snapshot>,
     /// Told when `snapshot` was replaced.
     changes: watch::Sender<()>,
@@ -96,6 +102,7 @@ pub struct Directory {
     environments: Mutex<HashMap<EnvironmentId, Arc<Environment>>>,
     limits: Limits,
     recorder: Recorder,
+    source: OnceLock<ConfigurationSource>,
     loaded: AtomicBool,
     source_away: AtomicBool,
     /// When the copy on disk was last written that is in force; 0 when configuration is the source's own.
@@ -112,6 +119,7 @@ impl Directory {
             environments: Mutex::default(),
             limits: Limits::default(),
             recorder,
+            source: OnceLock::new(),
             loaded: AtomicBool::new(false),
             source_away: AtomicBool::new(false),
             copy_written_us: AtomicI64::new(0),
@@ -167,6 +175,23 @@ impl Directory {
         }
     }
 
+    /// What leads from one version of an environment to a later one; `None` if a delta is missing. Those from before the start
+    /// are fetched once, for which the first who asks waits [`HISTORY_WAIT`] at most: it is no call that waits, but a client
+    /// that comes back after a restart.
+    pub async fn deltas(&self, environment: &Environment, from: u64, to: u64) -> Option<Vec<Arc<Delta>>> {
+        if let Some(deltas) = environment.history.between(from, to) {
+            return Some(deltas);
+        }
+        let source = self.source.get()?;
+        tokio::time::timeout(HISTORY_WAIT, source.fetch_history(environment, to)).await.ok()?;
+        environment.history.between(from, to)
+    }
+
+    /// Where deltas of before the start come from.
+    pub(crate) fn set_source(&self, source: &ConfigurationSource) {
+        let _ = self.source.set(source.clone());
+    }
+
     /// Configuration versions in force, by environment.
     #[must_use]
     pub fn versions(&self) -> HashMap<EnvironmentId, i64> {
@@ -208,9 +233,15 @@ impl Directory {
         }
     }
 
-    fn environment(&self, id: EnvironmentId) -> Arc<Environment> {
+    /// The environment with this id, known or new.
+    pub(crate) fn environment(&self, id: EnvironmentId) -> Arc<Environment> {
         let mut environments = self.environments.lock().unwrap_or_else(PoisonError::into_inner);
-        let new = || Environment { id, snapshot: ArcSwapOption::empty(), changes: watch::Sender::new(()) };
+        let new = || Environment {
+            id,
+            history: History::default(),
+            snapshot: ArcSwapOption::empty(),
+            changes: watch::Sender::new(()),
+        };
         Arc::clone(environments.entry(id).or_insert_with(|| Arc::new(new())))
     }
 

@@ -2,6 +2,10 @@
 
 mod admission;
 mod call;
+mod client_events;
+mod config;
+mod config_fetch;
+mod config_stream;
 mod context;
 mod context_post;
 mod cors;
@@ -13,6 +17,7 @@ mod handshake;
 mod identity;
 mod members;
 pub(crate) mod ofrep;
+mod qa;
 mod query;
 pub mod quota;
 mod rate;
@@ -41,6 +46,7 @@ use tokio::sync::Semaphore;
 use tower::util::MapResponseLayer;
 use utoipa::OpenApi;
 
+use crate::config_sync::clock::Clock;
 use crate::directory::Directory;
 use crate::limits::LATE_CLOSES_MAX;
 use crate::peers::{self, Peers};
@@ -65,6 +71,11 @@ struct Inner {
     late_closes: Semaphore,
     heartbeat_interval: Duration,
     ping_interval: Duration,
+    /// For leases.
+    clock: Clock,
+    lease_interval: Duration,
+    has_qa_routes: bool,
+    repeats: client_events::Repeats,
     request_us: Histogram,
     decision_ns: Histogram,
 }
@@ -87,6 +98,10 @@ impl DataPlane {
                 late_closes: Semaphore::new(LATE_CLOSES_MAX),
                 heartbeat_interval: settings.heartbeat_interval,
                 ping_interval: settings.ping_interval,
+                clock: Clock::default(),
+                lease_interval: settings.lease_interval,
+                has_qa_routes: settings.qa_routes,
+                repeats: client_events::Repeats::default(),
                 request_us: metrics::histogram!("flagmint_evaluator_request_us"),
                 decision_ns: metrics::histogram!("flagmint_evaluator_decision_ns"),
             }),
@@ -152,6 +167,7 @@ impl DataPlane {
 /// The routes of the data plane.
 pub fn router(plane: DataPlane) -> Router {
     let evaluate = post(evaluate::evaluate).options(cors::preflight);
+    let qa_routes = if plane.inner.has_qa_routes { qa::router() } else { Router::new() };
     Router::new()
         .route("/evaluator/evaluate", evaluate.clone())
         // Go with default settings appends its path twice.
@@ -163,6 +179,10 @@ pub fn router(plane: DataPlane) -> Router {
         .route(peers::PATH, post(forwarded::forwarded))
         .route("/ofrep/v1/evaluate/flags", post(ofrep::all).options(cors::preflight))
         .route("/ofrep/v1/evaluate/flags/{key}", post(ofrep::one).options(cors::preflight))
+        .route("/evaluator/config", get(config::config).options(cors::preflight))
+        .route("/evaluator/events", post(client_events::client_events).options(cors::preflight))
+        .route("/evaluator/v2/flags/config", get(config_fetch::config_fetch).options(cors::preflight))
+        .merge(qa_routes)
         .layer(MapResponseLayer::new(|response| cors::allow(refusals::count(response))))
         .with_state(plane)
 }
@@ -181,6 +201,9 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
     handshake::handshake,
     websocket::websocket,
     stream::stream,
-    context_post::post_context
+    context_post::post_context,
+    config::config,
+    config_fetch::config_fetch,
+    client_events::client_events
 ))]
 struct Document;

@@ -1,5 +1,6 @@
 //! Decides flags ([`engine`]) and serves decisions to applications (the data plane).
 
+pub mod config_sync;
 pub mod configuration;
 pub mod contexts;
 pub mod directory;

@@ -173,3 +173,40 @@ pub const BACKLOG: u32 = 4096;
 /// Instances tell each other what each key has used this often: between two exchanges a key may go over its limit by what it sends to
 /// the others, so this is how far the shared limit is off.
 pub const SHARED_RATES_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Deltas of one environment kept in memory at most: as many versions as the control plane keeps.
+pub const HISTORY_VERSIONS_MAX: usize = 1_000;
+
+/// Bytes of them at most: a thousand small changes, and a client that missed more is served better by the whole configuration.
+pub const HISTORY_BYTES_MAX: usize = 2 << 20;
+
+/// How long a client that has been away waits for deltas from Postgres before it gets the whole configuration instead: its own
+/// patience is 5 s.
+pub const HISTORY_WAIT: Duration = Duration::from_secs(1);
+
+/// Bytes of a body of events at most (data-plane.md section 2).
+pub const EVENTS_BODY_BYTES_MAX: usize = 256 * 1024;
+
+/// Events of one body at most (data-plane.md section 8): clients send 20; what is beyond is dropped and counted.
+pub const EVENTS_MAX: usize = 500;
+
+/// Evaluations that one event may stand for: published.
+pub const EVENT_COUNT_MAX: u64 = 10_000;
+
+/// An event older than this at its receipt is taken to have happened then: published.
+pub const EVENT_AGE_MAX_US: i64 = 7 * 86_400_000_000;
+
+/// The same for one further ahead than this.
+pub const EVENT_AHEAD_MAX_US: i64 = 5 * 60_000_000;
+
+/// A batch of events that came before is dropped for this long: published. Clients that lost a reply send again within minutes.
+pub const REPEAT_WINDOW: Duration = Duration::from_secs(600);
+
+/// Batches of events remembered for that: some 25 MB. More than 400 a second shorten the window, which is counted.
+pub const REPEATS_MAX: usize = 1 << 18;
+
+/// Characters of a user key or name in an event at most: longer ones are no keys, and each would be hashed.
+pub const EVENT_TEXT_CHARS_MAX: usize = 1024;
+
+/// The lease of an open configuration stream is renewed this often (data-plane.md 7.4): four times before it ends.
+pub const LEASE_INTERVAL: Duration = Duration::from_secs(6 * 3600);

@@ -1,16 +1,18 @@
 //! One environment's configuration, compiled, with all that a reply and a record need of it prepared.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use flagmint_ingest::{EnvironmentIdentity, EnvironmentRecorder};
 use flagmint_schemas::batch;
+use flagmint_schemas::decision::{Exit, Reason};
 use flagmint_schemas::ids::{FlagId, RuleId, VariationId};
 use serde_json::{Map, Value};
 use thiserror::Error;
 use uuid::Uuid;
 
+use crate::config_sync::payload::FullConfig;
 use crate::contexts::SeenContexts;
-use crate::engine::{CompiledEnvironment, Decision, Outcome};
+use crate::engine::{CompiledEnvironment, CompiledFlag, Decision, Outcome, json_text};
 use crate::http::ofrep;
 
 /// Stored configuration that cannot be read at all. (A single unreadable flag is compiled to serve its fallback.)
@@ -42,6 +44,11 @@ pub struct Snapshot {
     pub contexts: SeenContexts,
     /// Which flags have Analytics Tracking on: `{"key":bool,…}`.
     analytics: Arc<str>,
+    /// The compiled form as stored, for clients that evaluate by themselves.
+    stored: Box<str>,
+    full_config: OnceLock<Option<FullConfig>>,
+    /// Per flag: where its reported outcomes begin among the recorded ones.
+    reports: Box<[u32]>,
     /// Per outcome: `,"key":value`, ready for a reply.
     members: Box<[Box<str>]>,
     /// What OFREP serves of it.
@@ -75,10 +82,40 @@ impl Configuration {
     }
 }
 
-/// Every outcome of a compiled environment as the log names it.
+/// Every outcome of a compiled environment as the log names it, then those that clients report: per flag one for each variation
+/// that can be told by its value, and one for any other value.
 #[must_use]
 pub fn recorded_outcomes(compiled: &CompiledEnvironment) -> Arc<[batch::Outcome]> {
-    compiled.outcomes().iter().map(|outcome| recorded(compiled, outcome)).collect()
+    let decided = compiled.outcomes().iter().map(|outcome| recorded(compiled, outcome));
+    decided.chain(compiled.flags().iter().flat_map(reported)).collect()
+}
+
+fn reported(flag: &CompiledFlag) -> impl Iterator<Item = batch::Outcome> {
+    let outcome = |variation: Option<&str>, value_json: String| batch::Outcome {
+        flag: FlagId(id(flag.id())),
+        flag_key: flag.key().to_owned(),
+        variation: VariationId(id(variation)),
+        reason: Reason::Unknown,
+        error_code: None,
+        exit: None,
+        rule: RuleId::NONE,
+        rollout: Uuid::nil(),
+        value_json,
+        analytics_enabled: flag.analytics_enabled(),
+    };
+    let known = flag.variations_by_value().iter().map(move |(id, value)| outcome(Some(id), json_text(value)));
+    known.chain(std::iter::once_with(move || outcome(None, "null".to_owned())))
+}
+
+/// Per flag: where its reported outcomes begin in [`recorded_outcomes`].
+fn first_reports(compiled: &CompiledEnvironment) -> Box<[u32]> {
+    let mut next = compiled.outcomes().len();
+    let first = |flag: &CompiledFlag| {
+        let first = u32::try_from(next).expect("a configuration has far fewer than 2^32 variations");
+        next += flag.variations_by_value().len() + 1;
+        first
+    };
+    compiled.flags().iter().map(first).collect()
 }
 
 fn recorded(compiled: &CompiledEnvironment, outcome: &Outcome) -> batch::Outcome {
@@ -120,17 +157,19 @@ impl Snapshot {
         let members = compiled.outcomes().iter().map(member).collect();
         let tracked = compiled.flags().iter().map(|flag| (flag.key().to_owned(), flag.analytics_enabled().into()));
         let analytics = Value::Object(tracked.collect()).to_string().into();
-        let contexts = SeenContexts::default();
         let ofrep = ofrep::Prepared::new(&compiled, version, &Map::new());
         Self {
             identity,
             version,
             revision,
             subscription_active,
+            reports: first_reports(&compiled),
             compiled,
             recorder,
-            contexts,
+            contexts: SeenContexts::default(),
             analytics,
+            stored: Box::default(),
+            full_config: OnceLock::new(),
             members,
             ofrep,
         }
@@ -149,6 +188,39 @@ impl Snapshot {
     #[must_use]
     pub fn analytics(&self) -> &Arc<str> {
         &self.analytics
+    }
+
+    /// Keeps the compiled form as it is stored, from which [`Self::full_config`] is made.
+    #[must_use]
+    pub fn with_stored(mut self, compiled: String) -> Self {
+        self.stored = compiled.into();
+        self
+    }
+
+    /// The whole configuration for clients that evaluate by themselves, prepared when first asked for; `None` if what is stored
+    /// cannot be read.
+    pub fn full_config(&self) -> Option<&FullConfig> {
+        let prepare = || {
+            let Configuration { flags, segments, .. } = Configuration::parse(&self.stored).ok()?;
+            Some(FullConfig::new(self.version, self.revision / 1000, &flags, &segments, self.warnings()))
+        };
+        self.full_config.get_or_init(prepare).as_ref()
+    }
+
+    /// The recorded outcome of a client's report about a flag, given by its position, that gave it this value.
+    #[must_use]
+    pub fn reported_outcome(&self, flag: usize, value: Option<&Value>) -> u32 {
+        let flags = self.compiled.flags();
+        let known = value.and_then(|value| flags[flag].variation_of(value));
+        let place = known.unwrap_or(flags[flag].variations_by_value().len());
+        self.reports[flag] + place as u32
+    }
+
+    /// What people should know of the configuration: flags that cannot be read.
+    fn warnings(&self) -> Vec<String> {
+        let unreadable = self.compiled.outcomes().iter().filter(|outcome| outcome.exit == Exit::Exception);
+        let key = |outcome: &Outcome| self.compiled.flags()[outcome.flag].key();
+        unreadable.map(|outcome| format!("flag {:?} cannot be read and serves its fallback", key(outcome))).collect()
     }
 
     /// Appends the JSON object of all decided flags, in the order decided.

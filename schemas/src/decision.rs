@@ -100,7 +100,7 @@ vocabulary! {
 }
 
 vocabulary! {
-    /// What caused an evaluation.
+    /// What caused an evaluation, or which of a client's events it is about: its own evaluations, a goal, an application error.
     Trigger {
         Evaluate = 1 => "evaluate",
         Ofrep = 2 => "ofrep",
@@ -108,6 +108,8 @@ vocabulary! {
         Connect = 4 => "connect",
         Publish = 5 => "publish",
         Report = 6 => "report",
+        Goal = 7 => "goal",
+        AppError = 8 => "app_error",
     }
 }
 

@@ -267,6 +267,7 @@ async fn data_plane(
         secret,
         claims: Some(claims),
         address: Some(address.to_string()),
+        qa_routes: options.qa_routes,
         ..PlaneSettings::default()
     };
     Ok(DataPlane::new(Arc::clone(directory), settings))

@@ -83,6 +83,9 @@ pub struct UpOptions {
     /// Requests that carry this in x-bypass-rate-limit skip the rate limit.
     #[arg(long, value_name = "TOKEN")]
     pub rate_limit_bypass_token: Option<String>,
+    /// Serves the routes for tests of config-sync, /evaluator/v2/qa/config-sync/…; whoever has an SDK key can then shift the clock of leases.
+    #[arg(long)]
+    pub qa_routes: bool,
     /// Partitions of a new decision log.
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
     pub log_partitions: u32,
@@ -137,6 +140,7 @@ impl DemoServerOptions {
             admin_email: "demo@flagmint.example".into(),
             admin_password_file: None,
             rate_limit_bypass_token: None,
+            qa_routes: false,
             log_partitions: 1,
             log_retention: Duration::from_secs(7 * 24 * 3600),
         }

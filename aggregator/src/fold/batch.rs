@@ -178,7 +178,7 @@ impl BatchFold<'_> {
             usage: chunk.usage.slot(key),
             source: chunk.text(&caller.source),
             client: chunk.client(Client::of(caller)),
-            measure: if caller.trigger == Trigger::Report { measure::REPORTED } else { measure::SERVED },
+            measure: measure_of(caller.trigger),
             is_counted: caller.trigger.is_counted(),
         };
         self.scratch.callers[row as usize] = Some(slots);
@@ -218,7 +218,8 @@ impl BatchFold<'_> {
 
     fn decisions(&mut self, class: usize, call: &CallRow, outcomes: &[u32], counts: &[u32]) {
         let evaluations = counts.iter().map(|&count| u64::from(count)).sum();
-        let mark = self.context(class, call, evaluations);
+        let made_for_it = if is_evaluation(call.caller.measure) { evaluations } else { 0 };
+        let mark = self.context(class, call, made_for_it);
         let Some(&first) = outcomes.first() else { return };
         self.totals.counted += evaluations;
         self.totals.clamped += if call.is_clamped { evaluations } else { 0 };
@@ -371,4 +372,19 @@ impl BatchFold<'_> {
         });
         self.chunk.decisions.change(slots.decision).count += 1;
     }
+}
+
+/// What the decisions of calls with this trigger are.
+const fn measure_of(trigger: Trigger) -> u8 {
+    match trigger {
+        Trigger::Report => measure::REPORTED,
+        Trigger::Goal => measure::GOAL,
+        Trigger::AppError => measure::APP_ERROR,
+        _ => measure::SERVED,
+    }
+}
+
+/// Whether somebody was given a value, and is a user of the flag then.
+pub(super) const fn is_evaluation(measure: u8) -> bool {
+    matches!(measure, measure::SERVED | measure::REPORTED)
 }

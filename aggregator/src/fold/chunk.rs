@@ -5,6 +5,7 @@ use flagmint_schemas::rollup::{
 };
 use indexmap::IndexSet;
 
+use super::batch::is_evaluation;
 use super::cells::{ABSENT, Cells};
 use super::emission::Emitted;
 use super::hash::Seeded;
@@ -186,7 +187,7 @@ impl Chunk {
             });
             histogram = self.latency.get(latency).1.place.column;
         }
-        if counting == counting::COUNTED {
+        if counting == counting::COUNTED && is_evaluation(key.measure) {
             let board = self.uniques.board(environment, day_of(minute_us));
             unique = self.uniques.column(board, flag, variation);
         }

@@ -8,7 +8,7 @@ use super::keys::Client;
 /// The latest attributes of a context and the client library it was seen with.
 #[derive(Debug)]
 pub(super) struct Profile {
-    /// Never before 1970, so that text order is time order.
+    /// Never before 1970, so that text order is time order; 0 while nothing is known of attributes, so that whoever knows some wins.
     seen_us: i64,
     attributes_json: Box<str>,
     omitted: u32,
@@ -19,6 +19,7 @@ pub(super) struct Profile {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sighting<'a> {
     pub seen_us: i64,
+    /// Empty if it says nothing about attributes, as a client's event, which knows a key alone.
     pub attributes_json: &'a str,
     pub omitted: u32,
     /// Number of the client library in the chunk.
@@ -29,14 +30,15 @@ impl Profile {
     /// The first sighting.
     pub fn new(sighting: Sighting<'_>) -> Self {
         let Sighting { seen_us, attributes_json, omitted, client } = sighting;
-        Self { seen_us: seen_us.max(0), attributes_json: attributes_json.into(), omitted, client }
+        let seen_us = if attributes_json.is_empty() { 0 } else { seen_us.max(0) };
+        Self { seen_us, attributes_json: attributes_json.into(), omitted, client }
     }
 
     /// Takes a sighting in: the later wins, of two at the same time the greater text, which is what stores do when they merge.
     #[inline]
     pub fn update(&mut self, sighting: Sighting<'_>, clients: &IndexSet<Client, Seeded>) {
         let seen_us = sighting.seen_us.max(0);
-        if seen_us < self.seen_us {
+        if seen_us < self.seen_us || sighting.attributes_json.is_empty() {
             return;
         }
         let is_same = self.client == sighting.client
@@ -95,6 +97,10 @@ mod tests {
         profile.update(see(5, r#"{"n":2}"#, 0), &clients);
         assert!(render(&profile).contains(r#"{"n":2}"#));
         profile.update(see(6, "", 1), &clients);
+        assert!(render(&profile).starts_with(r#"0000000000000005{"attributes":{"n":2},"#), "it knows no attributes");
+        let mut profile = Profile::new(see(7, "", 1));
+        assert!(render(&profile).starts_with(r#"0000000000000000{"attributes":{},"#), "and loses against whoever does");
+        profile.update(see(6, "{}", 1), &clients);
         assert!(render(&profile).starts_with(r#"0000000000000006{"attributes":{},"#));
     }
 }

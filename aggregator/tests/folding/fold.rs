@@ -185,7 +185,8 @@ fn count_batch(batch: &Batch, append_us: i64, counts: &mut Counts) {
     let mut rows = batch.decisions.iter();
     for call in &batch.calls {
         let evaluations: i128 = rows.by_ref().take(call.decisions as usize).map(|row| i128::from(row.count)).sum();
-        let is_report = batch.callers[call.caller as usize].trigger == Trigger::Report;
+        let trigger = batch.callers[call.caller as usize].trigger;
+        let is_report = matches!(trigger, Trigger::Report | Trigger::Goal | Trigger::AppError);
         counts.calls += 1;
         counts.api_calls += i128::from(call.api_calls);
         counts.failed_calls += i128::from(call.error_code.is_some());
@@ -217,7 +218,7 @@ fn folded(cells: &Merged) -> Counts {
         records: ledger("records"),
         produced: ledger("produced"),
         counted: ledger("counted"),
-        reported: decisions(&[measure::REPORTED]),
+        reported: decisions(&[measure::REPORTED, measure::GOAL, measure::APP_ERROR]),
         latency: cells.sum(Table::Latency, "count", |_| true),
         evaluation_ns: cells.sum(Table::Latency, "evaluation_ns", |_| true),
         duplicate_records: ledger("duplicate_records"),
@@ -229,7 +230,8 @@ fn folded(cells: &Merged) -> Counts {
         failed_calls: usage("failed_calls"),
         clamped: ledger("clamped"),
     };
-    assert_eq!(decisions(&[measure::SERVED, measure::REPORTED]), counts.counted);
+    assert!([measure::REPORTED, measure::GOAL, measure::APP_ERROR].iter().all(|measure| decisions(&[*measure]) > 0));
+    assert_eq!(decisions(&[measure::SERVED]) + counts.reported, counts.counted);
     assert_eq!(usage("calls"), counts.calls);
     assert_eq!(cells.sum(Table::Decisions, "count", |of| of("flag") == nil), counts.failed_calls);
     assert_eq!(cells.sum(Table::Chunks, "records", |_| true), counts.records);
@@ -273,10 +275,9 @@ fn distinct_users_are_those_of_counted_decisions() {
         for call in &batch.calls {
             let rows: Vec<_> = rows.by_ref().take(call.decisions as usize).collect();
             let Some(context) = batch.contexts.get(call.context as usize) else { continue };
-            if !call.counted
-                || batch.callers[call.caller as usize].trigger == Trigger::Connect
-                || context.user_hash == 0
-            {
+            let trigger = batch.callers[call.caller as usize].trigger;
+            let is_counted = !matches!(trigger, Trigger::Connect | Trigger::Goal | Trigger::AppError);
+            if !call.counted || !is_counted || context.user_hash == 0 {
                 continue;
             }
             for row in rows {

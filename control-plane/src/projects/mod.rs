@@ -31,14 +31,14 @@ pub(crate) struct Project {
 /// An environment.
 #[derive(Debug, Serialize, Deserialize, FromRow, ToSchema)]
 pub(crate) struct Environment {
-    id: Uuid,
-    name: String,
+    pub(crate) id: Uuid,
+    pub(crate) name: String,
     slug: String,
     is_default: bool,
     project_id: Uuid,
     created_at: DateTime<Utc>,
     updated_at: DateTime<Utc>,
-    log_raw_context: bool,
+    pub(crate) log_raw_context: bool,
 }
 
 /// What a [`Project`] is read from.

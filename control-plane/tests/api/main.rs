@@ -5,6 +5,8 @@
 
 mod bodies;
 mod concurrency;
+mod deltas;
+mod environments;
 mod flags;
 mod hostile;
 mod keys;

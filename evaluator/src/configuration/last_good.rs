@@ -85,20 +85,21 @@ pub(super) struct KeptSnapshot {
 }
 
 impl KeptSnapshot {
+    /// Whose it is.
+    pub fn identity(&self) -> EnvironmentIdentity {
+        EnvironmentIdentity { organization: self.organization, project: self.project, environment: self.environment }
+    }
+
     /// Compiles it and puts it in force.
     pub fn put_in_force(&self, directory: &Directory) -> Result<(), SnapshotError> {
-        let identity = EnvironmentIdentity {
-            organization: self.organization,
-            project: self.project,
-            environment: self.environment,
-        };
+        let identity = self.identity();
         let configuration = Configuration::parse(&self.compiled)?;
         let compiled = CompiledEnvironment::compile(&configuration.flags, &configuration.segments);
         let redactor = ContextRedactor::new(self.pseudonym_key, self.log_raw_context);
         let recorder = directory.recorder_for(identity, recorded_outcomes(&compiled), redactor);
         let (version, revision) = (self.version, self.revision);
         let snapshot = Snapshot::new(identity, version, revision, self.subscription_active, compiled, Some(recorder));
-        directory.publish(snapshot.with_metadata(&configuration.metadata));
+        directory.publish(snapshot.with_metadata(&configuration.metadata).with_stored(self.compiled.clone()));
         Ok(())
     }
 }

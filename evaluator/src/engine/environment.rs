@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::attributes::AttributeQuery;
-use super::coerce::FlagType;
+use super::coerce::{FlagType, normalised};
 use super::compile::Compiler;
 use super::condition::Test;
 use super::gradual::Schedule;
@@ -30,6 +30,7 @@ pub struct CompiledFlag {
     pub(super) analytics_enabled: bool,
     pub(super) flag_type: Option<FlagType>,
     pub(super) plan: Plan,
+    pub(super) variations: Box<[(Box<str>, Value)]>,
 }
 
 /// How a flag is decided.
@@ -199,6 +200,20 @@ impl CompiledFlag {
     #[must_use]
     pub fn analytics_enabled(&self) -> bool {
         self.analytics_enabled
+    }
+
+    /// Its variations that can be told by their value alone: id and value, as served, in order. Of equal values only the first is
+    /// here, and none that coercion replaces.
+    #[must_use]
+    pub fn variations_by_value(&self) -> &[(Box<str>, Value)] {
+        &self.variations
+    }
+
+    /// Which of [`Self::variations_by_value`] has this value, as a client reports it.
+    #[must_use]
+    pub fn variation_of(&self, value: &Value) -> Option<usize> {
+        let value = normalised(value);
+        self.variations.iter().position(|(_, served)| *served == value)
     }
 
     /// The type of its values, if the configuration states a known one.

@@ -78,7 +78,18 @@ impl<'c, 'a> FlagCompiler<'c, 'a> {
             analytics_enabled: is_truthy(self.flag.get("analytics_enabled")),
             flag_type: self.flag_type,
             plan,
+            variations: self.variations_by_value(),
         }
+    }
+
+    fn variations_by_value(&self) -> Box<[(Box<str>, Value)]> {
+        let mut found: Vec<(Box<str>, Value)> = Vec::new();
+        for Variation { id, coerced, .. } in &self.variations {
+            if !coerced.replaced && found.iter().all(|(_, value)| *value != coerced.value) {
+                found.push((text(Some(id)).into(), coerced.value.clone()));
+            }
+        }
+        found.into()
     }
 
     fn plan(&mut self, parts: &Parts<'c>) -> Plan {

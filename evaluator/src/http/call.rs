@@ -30,7 +30,8 @@ impl CallIds {
         Self { seed, next: AtomicU64::new(0) }
     }
 
-    fn next(&self) -> u128 {
+    /// Another one.
+    pub fn next(&self) -> u128 {
         u128::from(self.seed) << 64 | u128::from(self.next.fetch_add(1, Ordering::Relaxed))
     }
 }

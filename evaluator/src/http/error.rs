@@ -30,6 +30,10 @@ pub enum DataPlaneError {
     },
     /// A handshake's public key is no key, or one that agrees on nothing; the text says which.
     InvalidClientPublicKey(&'static str),
+    /// Configuration was asked for with a session whose handshake had no public key.
+    ConfigMacRequired,
+    /// An unknown, used or expired session, or one of another key.
+    InvalidSession,
     /// A context was posted for a connection that nobody holds.
     ConnectionNotFound,
     /// The environment's configuration cannot be had.
@@ -41,9 +45,11 @@ impl DataPlaneError {
     #[must_use]
     pub const fn status(&self) -> StatusCode {
         match self {
-            Self::Parse(_) | Self::InvalidContext | Self::InvalidClientPublicKey(_) => StatusCode::BAD_REQUEST,
+            Self::Parse(_) | Self::InvalidContext | Self::InvalidClientPublicKey(_) | Self::ConfigMacRequired => {
+                StatusCode::BAD_REQUEST
+            }
             Self::ConnectionNotFound => StatusCode::NOT_FOUND,
-            Self::InvalidApiKey => StatusCode::UNAUTHORIZED,
+            Self::InvalidApiKey | Self::InvalidSession => StatusCode::UNAUTHORIZED,
             Self::SubscriptionInactive => StatusCode::FORBIDDEN,
             Self::PayloadTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
@@ -62,6 +68,8 @@ impl DataPlaneError {
             Self::BodyTimeout => "request_timeout",
             Self::RateLimited { .. } => "RATE_LIMITED",
             Self::InvalidClientPublicKey(_) => "invalid_client_public_key",
+            Self::ConfigMacRequired => "config_mac_required",
+            Self::InvalidSession => "invalid_session",
             Self::ConnectionNotFound => "connection_not_found",
             Self::Internal => "internal_error",
         }
@@ -79,6 +87,8 @@ impl DataPlaneError {
             Self::BodyTimeout => format!("the body did not come within {} s", crate::limits::BODY_MAX.as_secs()),
             Self::RateLimited { retry_after_s } => format!("Too many requests, retry after {retry_after_s} s"),
             Self::InvalidClientPublicKey(why) => format!("clientPublicKey is no X25519 key: {why}"),
+            Self::ConfigMacRequired => "the session's handshake had no clientPublicKey".into(),
+            Self::InvalidSession => "sessionId is unknown, used or expired".into(),
             Self::ConnectionNotFound => "nobody holds this connection".into(),
             Self::Internal => "the environment's configuration is not available".into(),
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use zeroize::Zeroizing;
 
-use crate::limits::{CONNECTIONS_PER_KEY_MAX, HEARTBEAT_INTERVAL, PING_INTERVAL};
+use crate::limits::{CONNECTIONS_PER_KEY_MAX, HEARTBEAT_INTERVAL, LEASE_INTERVAL, PING_INTERVAL};
 use crate::session::used::Claim;
 
 /// What differs between installations and instances. The default is an instance by itself.
@@ -23,6 +23,10 @@ pub struct Settings {
     pub address: Option<String>,
     /// Connections of one key at most.
     pub connections_per_key_max: usize,
+    /// How often the lease of an open configuration stream is renewed.
+    pub lease_interval: Duration,
+    /// Whether the routes for tests of config-sync are served.
+    pub qa_routes: bool,
     /// How often a stream says that it is there.
     pub heartbeat_interval: Duration,
     /// How often a socket asks whether its client is there.
@@ -38,6 +42,8 @@ impl Default for Settings {
             claims: None,
             address: None,
             connections_per_key_max: CONNECTIONS_PER_KEY_MAX,
+            lease_interval: LEASE_INTERVAL,
+            qa_routes: false,
             heartbeat_interval: HEARTBEAT_INTERVAL,
             ping_interval: PING_INTERVAL,
         }

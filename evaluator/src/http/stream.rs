@@ -13,11 +13,13 @@ use flagmint_schemas::decision::{ErrorCode, Transport, Trigger};
 
 use super::DataPlane;
 use super::call::Call;
+use super::config_stream;
 use super::events::{EventStream, error, quota_exceeded};
 use super::identity::{Identity, cut};
 use super::query::{lenient_base64, member};
 use super::quota;
 use super::received::Received;
+use crate::config_sync::feed;
 use crate::directory::Key;
 use crate::engine::{Context, ContextError};
 use crate::limits::CONTEXT_BYTES_MAX;
@@ -52,6 +54,11 @@ impl<'q> Ask<'q> {
         Self { query, session_id: member(query, "sessionId").unwrap_or_default() }
     }
 
+    /// What a client that evaluates by itself asks for.
+    fn configuration(&self) -> Option<feed::Ask> {
+        feed::Ask::of(self.member("fullConfig").as_deref(), self.member("sinceVersion").as_deref())
+    }
+
     /// Any member.
     #[must_use]
     pub fn member(&self, name: &str) -> Option<Cow<'q, str>> {
@@ -82,15 +89,20 @@ impl<'q> Ask<'q> {
     params(("sessionId" = String, Query, description = "From the handshake; good once"),
         ("context" = Option<String>, Query, description = "Base64 of the JSON context"),
         ("sdkVersion" = Option<String>, Query), ("platform" = Option<String>, Query),
-        ("wrapperName" = Option<String>, Query), ("wrapperVersion" = Option<String>, Query)),
+        ("wrapperName" = Option<String>, Query), ("wrapperVersion" = Option<String>, Query),
+        ("fullConfig" = Option<String>, Query, description = "true: the whole configuration, to evaluate by oneself"),
+        ("sinceVersion" = Option<String>, Query, description = "The configuration version that the client has")),
     responses((status = 200, content_type = "text/event-stream", body = String,
-        description = "Failures are `error` events: session_id_missing, invalid_api_key, subscription_inactive, invalid_context, internal_error")))]
+        description = "Failures are `error` events: session_id_missing, invalid_api_key, subscription_inactive, invalid_context, config_mac_required, internal_error")))]
 pub async fn stream(State(plane): State<DataPlane>, request: Request) -> Response {
     let received = Received::now();
     let (parts, _) = request.into_parts();
     let ask = Ask::of(parts.uri.query().unwrap_or_default());
     let body = match admit(&plane, &ask, &received).await {
-        Ok((_, key)) => open(&plane, &ask, &parts.headers, &key, &received),
+        Ok((session, key)) => match ask.configuration() {
+            None => open(&plane, &ask, &parts.headers, &key, &received),
+            Some(wanted) => config_stream::open(&plane, &ask, &parts.headers, (session, key), &received, wanted).await,
+        },
         Err(refused) => Err(refused),
     };
     let body = body.unwrap_or_else(|Refused(code)| {
@@ -154,7 +166,7 @@ fn over_limit(plane: &DataPlane, snapshot: &Snapshot, now_us: i64) -> Option<Str
 }
 
 /// The context as JSON; `None` if it is empty.
-fn context(ask: &Ask<'_>) -> Result<Option<String>, ErrorCode> {
+pub fn context(ask: &Ask<'_>) -> Result<Option<String>, ErrorCode> {
     let Some(sent) = ask.member("context").filter(|sent| !sent.is_empty()) else { return Ok(None) };
     let json = lenient_base64(&sent).filter(|json| json.len() <= CONTEXT_BYTES_MAX).ok_or(ErrorCode::ParseError)?;
     let json = String::from_utf8(json).map_err(|_| ErrorCode::ParseError)?;

@@ -23,6 +23,12 @@ impl Client {
         Self { texts: texts.into(), is_counted: !reports_by_itself(sdk_version, platform) }
     }
 
+    /// A client that evaluates by itself, and so reports what it served.
+    #[must_use]
+    pub fn evaluating(identity: Identity<'_>) -> Self {
+        Self { is_counted: false, ..Self::new(identity) }
+    }
+
     /// What it said.
     #[must_use]
     pub fn identity(&self) -> Identity<'_> {

@@ -2,6 +2,7 @@
 #![expect(dead_code, reason = "each test program uses a part of it")]
 
 pub mod clients;
+pub mod sync_client;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -78,7 +79,7 @@ impl Plane {
         let recorder = self.directory.recorder_for(identity(), recorded_outcomes(&compiled), redactor);
         let revision = i64::try_from(version).expect("small");
         let snapshot = Snapshot::new(identity(), version, revision, subscription_active, compiled, Some(recorder));
-        self.directory.publish(snapshot.with_metadata(&configuration.metadata));
+        self.directory.publish(snapshot.with_metadata(&configuration.metadata).with_stored(text.to_owned()));
     }
 
     /// Streams and sockets open now.

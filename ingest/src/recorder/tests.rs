@@ -462,3 +462,37 @@ async fn nonsense_is_bounded_and_counted() {
     check_balance(recorder.stats());
     assert_eq!(recorder.stats().refused_decisions, 2);
 }
+
+/// Bytes of the spool's files.
+fn spooled(directory: &Path) -> Vec<u8> {
+    let files = std::fs::read_dir(directory.join("spool")).unwrap();
+    files.flat_map(|file| std::fs::read(file.unwrap().path()).unwrap()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waits_in_the_spool_names_nobody_without_the_opt_in() {
+    const MARK: &str = "pl4nted";
+    for log_raw in [false, true] {
+        let directory = tempfile::tempdir().unwrap();
+        let log = open(directory.path());
+        let short = Settings { drain_timeout: Duration::from_millis(50), ..settings(directory.path()) };
+        let recorder = Recorder::start(Arc::clone(&log), short).unwrap();
+        let redactor = ContextRedactor::new([3; 32], log_raw);
+        let environment = recorder.environment(identity(0), outcomes(20), redactor);
+        let context = json!({ "kind": "user", "key": MARK, "email": format!("{MARK}@example.com"), "plan": "pro" });
+        let context = Some(Arc::new(environment.observe(context.as_object().unwrap())));
+        log.gate.send_replace(Gate::Stalled);
+        eventually("spooled", || {
+            let call = recorder.begin();
+            let facts = CallFacts { context: context.clone(), ..facts(call.received_us()) };
+            assert!(environment.record(&facts, &[(1, DecisionRow::NO_BUCKET)]));
+            recorder.stats().spool_bytes > 0
+        })
+        .await;
+        recorder.drain().await.unwrap();
+        let bytes = spooled(directory.path());
+        let has = |text: &str| bytes.windows(text.len()).any(|window| window == text.as_bytes());
+        assert!(has("pro"), "the context is there");
+        assert_eq!(has(MARK), log_raw);
+    }
+}

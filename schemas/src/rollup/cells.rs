@@ -256,7 +256,7 @@ cell! {
         records: u64, Count;
         /// Decisions that the headers of all records announce.
         produced: u64, Count;
-        /// Decisions folded into cells (sum of `decisions.count` for served and reported).
+        /// Decisions folded into cells (sum of `decisions.count`, goals and application errors included).
         counted: u64, Count;
         /// Calls folded.
         calls: u64, Count;

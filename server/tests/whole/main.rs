@@ -2,11 +2,15 @@
 
 mod broken_files;
 mod clients;
+mod config_sync;
 mod faults;
 mod hostile;
 mod installation;
 mod kills;
 mod load;
 mod metering;
+mod privacy;
 mod rates;
 mod support;
+#[path = "../../../evaluator/tests/support/sync_client.rs"]
+mod sync_client;

@@ -171,7 +171,8 @@ fn pick(random: &mut StdRng, texts: &[&str]) -> String {
 }
 
 fn caller(random: &mut StdRng) -> Caller {
-    let triggers = [Trigger::Evaluate, Trigger::Connect, Trigger::Report, Trigger::Context];
+    use Trigger::{AppError, Connect, Evaluate, Goal, Report};
+    let triggers = [Evaluate, Connect, Report, Trigger::Context, Goal, AppError];
     Caller {
         key: KeyId(Uuid::from_u128(random.random_range(1..3))),
         transport: Transport::Rest,
@@ -207,7 +208,7 @@ fn context(random: &mut StdRng) -> ObservedContext {
         kind: pick(random, &["user", "organization", ""]),
         key: if number == 0 { String::new() } else { format!("context-{number}") },
         user_hash: if number.is_multiple_of(7) { 0 } else { number.wrapping_mul(0x9E37_79B9_7F4A_7C15) },
-        attributes_json: pick(random, &["{}", r#"{"plan":"pro"}"#, r#"{"plan":"free"}"#]),
+        attributes_json: pick(random, &["", "{}", r#"{"plan":"pro"}"#, r#"{"plan":"free"}"#]),
         attributes_omitted: random.random_range(0..2),
     }
 }
