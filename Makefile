@@ -16,7 +16,7 @@ CARGO := --release --locked
 BIN := $(CARGO_TARGET_DIR)/release/flagmint
 STEP = @printf '\n== %s\n' >&2
 
-.PHONY: help setup run build test quick fmt lint docs differential bench audit
+.PHONY: help setup run build test torture quick fmt lint docs differential bench audit
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -42,6 +42,9 @@ test: ## every check and test, as CI runs them
 	$(STEP) 'the commands of the README, with the binary that the tests were run on'
 	@dev/readme-commands $(BIN)
 	$(STEP) 'all checks passed'
+
+torture: setup ## kills and harms the running processes, FAULTS=500 times; prints what came of it, by fault
+	@FAULTS=$${FAULTS:-500} dev/servers/with-postgres cargo test $(CARGO) -p flagmint-server --test torture -- --nocapture
 
 quick: ## unit tests only: no servers, no doc tests
 	@cargo test $(CARGO) --workspace --lib --bins --exclude flagmint-control-plane --exclude flagmint-server

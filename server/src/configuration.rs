@@ -19,7 +19,7 @@ const FILE: &str = "flagmint.toml";
 const PREFIX: &str = "FLAGMINT_";
 
 /// Variables with our prefix that are no options: they steer builds and tests.
-const NOT_OPTIONS: [&str; 3] = ["test_", "postgres_bundle", "config_file"];
+const NOT_OPTIONS: [&str; 4] = ["test_", "postgres_bundle", "config_file", "failpoint"];
 
 /// Options whose values are never shown.
 const SECRETS: [&str; 4] = ["rate_limit_bypass_token", "key", "access_token", "postgres"];

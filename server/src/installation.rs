@@ -16,7 +16,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use axum::Router;
-use flagmint_aggregator as aggregator;
+use flagmint_aggregator::{self as aggregator, Failpoint};
 use flagmint_control_plane::{self as control_plane, ControlPlane};
 use flagmint_evaluator::configuration::ConfigurationSource;
 use flagmint_evaluator::directory::Directory;
@@ -103,7 +103,8 @@ impl Installation {
         let folding = CancellationToken::new();
         let (status, statuses) = watch::channel(aggregator::Status::default());
         let dead_letters = maintenance::write_dead_letters(options.data_dir.join("dead-letters.jsonl"));
-        let settings = aggregator::Settings::new(dead_letters, status);
+        let settings =
+            aggregator::Settings { failpoint: failpoint()?, ..aggregator::Settings::new(dead_letters, status) };
         let stop = folding.clone().cancelled_owned();
         let fold = tokio::spawn(aggregator::run(Arc::clone(&log), Arc::clone(&store), settings, stop));
         catch_up(&log, statuses.clone()).await?;
@@ -236,6 +237,12 @@ async fn catch_up(log: &LocalLog, mut statuses: watch::Receiver<aggregator::Stat
         statuses.wait_for(is_there).await.map_err(|_| refuse(&"the fold ended at its start; its log line says why"))?;
     }
     Ok(())
+}
+
+/// Where tests have the fold end the process, if they do.
+fn failpoint() -> Result<Failpoint, Failure> {
+    let Ok(text) = std::env::var("FLAGMINT_FAILPOINT") else { return Ok(Failpoint::default()) };
+    text.parse().map_err(|error| Failure::Usage(format!("FLAGMINT_FAILPOINT: {error}")))
 }
 
 fn bind(address: SocketAddr, option: &str) -> Result<TcpListener, Failure> {

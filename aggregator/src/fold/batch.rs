@@ -81,7 +81,8 @@ pub(super) fn fold(
     scratch.used = 0;
     scratch.sums.start(view.outcomes().len());
     let totals = Totals::default();
-    let mut fold = BatchFold { view, environment, append_time_us, chunk, scratch, today: None, totals };
+    let mut fold =
+        BatchFold { view, environment, append_time_us, chunk, scratch, today: None, last_kind: None, totals };
     fold.calls();
     fold.apply();
     fold.totals
@@ -95,6 +96,8 @@ struct BatchFold<'a> {
     scratch: &'a mut Scratch,
     /// Board of the environment's day of append, once looked up.
     today: Option<u32>,
+    /// The kind looked up last, which the next context is likely to be of, and its number.
+    last_kind: Option<(&'a str, u32)>,
     totals: Totals,
 }
 
@@ -317,16 +320,13 @@ impl BatchFold<'_> {
     /// Brings what a class saw of a context into its cell and into the environment's distinct contexts.
     fn sighted(&mut self, class: ClassKey, row: usize, sightings: Sightings) {
         let contexts = self.view.contexts();
-        let (text, user_hash) = (contexts.key().get(row), contexts.user_hash()[row]);
-        let chunk = &mut *self.chunk;
-        if !text.is_empty() || user_hash != 0 {
-            let distinct = if text.is_empty() { user_hash } else { hash::stable(text) };
-            let (environment, day_us) = (self.environment, day_of(self.append_time_us));
-            let board = *self.today.get_or_insert_with(|| chunk.uniques.board(environment, day_us));
-            chunk.uniques.raise_contexts(board, Mark::of(distinct));
-        }
+        let text = contexts.key().get(row);
         // A context without a key cannot be told from others, so it has no cell of its own.
         if text.is_empty() {
+            let user_hash = contexts.user_hash()[row];
+            if user_hash != 0 {
+                self.distinct(user_hash);
+            }
             return;
         }
         let Sightings { evaluations, first_us, last_us, client } = sightings;
@@ -336,23 +336,39 @@ impl BatchFold<'_> {
             omitted: contexts.attributes_omitted()[row],
             client,
         };
-        let name = ContextKey {
-            environment: self.environment,
-            source: class.source,
-            kind: chunk.text(contexts.kind().get(row)),
-            day_us: day_of(class.minute_us),
-            key: ContextText::of(text),
-        };
-        let new = || {
-            let profile = Profile::new(sighting);
-            Context { evaluations: 0, first_seen_us: first_us, last_seen_us: last_us, profile }
-        };
-        let slot = chunk.contexts.slot_with(name, new);
-        let context = chunk.contexts.change(slot);
+        let key = ContextText::of(text);
+        let (environment, kind) = (self.environment, self.kind(row));
+        let name = ContextKey { environment, source: class.source, kind, day_us: day_of(class.minute_us), key };
+        let slot = self.chunk.contexts.slot_with(name, || Context::new(first_us, last_us, Profile::new(sighting)));
+        let context = self.chunk.contexts.change(slot);
         context.evaluations += evaluations;
         context.first_seen_us = context.first_seen_us.min(first_us);
         context.last_seen_us = context.last_seen_us.max(last_us);
-        context.profile.update(sighting, &chunk.clients);
+        context.profile.update(sighting, &self.chunk.clients);
+        let today_us = day_of(self.append_time_us);
+        if std::mem::replace(&mut context.distinct_day_us, today_us) != today_us {
+            self.distinct(hash::stable(text));
+        }
+    }
+
+    /// Counts a context among those of its environment on the day of the append.
+    fn distinct(&mut self, hash: u64) {
+        let (environment, day_us) = (self.environment, day_of(self.append_time_us));
+        let board = *self.today.get_or_insert_with(|| self.chunk.uniques.board(environment, day_us));
+        self.chunk.uniques.raise_contexts(board, Mark::of(hash));
+    }
+
+    /// The number of a context's kind.
+    fn kind(&mut self, row: usize) -> u32 {
+        let text = self.view.contexts().kind().get(row);
+        match self.last_kind {
+            Some((last, number)) if last == text => number,
+            _ => {
+                let number = self.chunk.text(text);
+                self.last_kind = Some((text, number));
+                number
+            }
+        }
     }
 
     /// A call that failed before evaluation is one row without a flag: visible, but no decision.

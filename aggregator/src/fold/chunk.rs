@@ -63,6 +63,15 @@ pub(super) struct Context {
     pub first_seen_us: i64,
     pub last_seen_us: i64,
     pub profile: Profile,
+    /// The day of append on which it is among the distinct contexts of its environment.
+    pub distinct_day_us: i64,
+}
+
+impl Context {
+    /// A context of which nothing is counted yet.
+    pub const fn new(first_seen_us: i64, last_seen_us: i64, profile: Profile) -> Self {
+        Self { evaluations: 0, first_seen_us, last_seen_us, profile, distinct_day_us: i64::MIN }
+    }
 }
 
 /// What became of records and decisions.
