@@ -16,6 +16,7 @@ mod forwarded;
 mod handshake;
 mod identity;
 mod members;
+pub mod message;
 pub(crate) mod ofrep;
 mod qa;
 mod query;

@@ -210,3 +210,9 @@ pub const EVENT_TEXT_CHARS_MAX: usize = 1024;
 
 /// The lease of an open configuration stream is renewed this often (data-plane.md 7.4): four times before it ends.
 pub const LEASE_INTERVAL: Duration = Duration::from_secs(6 * 3600);
+
+/// Bytes of a head within which a stream's request is read without the usual buffers; larger ones are read the usual way.
+pub const LEAN_HEAD_BYTES_MAX: usize = 16 * 1024;
+
+/// Headers of such a request at most: browsers behind proxies send some 25.
+pub const LEAN_HEADERS_MAX: usize = 64;

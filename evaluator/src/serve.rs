@@ -2,6 +2,7 @@
 //! take to send a head, and how long it may leave what it is sent unread. Everything that keeps sockets open cheap is here.
 
 mod guarded;
+mod lean;
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -19,6 +20,7 @@ use hyper_util::server::conn::auto::Builder;
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tower::Service as _;
 use tracing::{debug, warn};
@@ -109,7 +111,22 @@ async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, limits:
     let _ = stream.set_nodelay(true);
     // A peer that vanished without a word acknowledges nothing.
     let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(limits.unread_max));
-    let io = TokioIo::new(Guarded::new(stream, limits.unread_max));
+    let first = tokio::select! {
+        first = timeout(limits.head_read_max, lean::peek(&stream, peer)) => first,
+        () = shutdown.cancelled() => return,
+    };
+    let Ok(first) = first else { return };
+    let stream = Guarded::new(stream, limits.unread_max);
+    match first {
+        Some(head) => lean::serve(stream, head, router).await,
+        // In a place of its own, since a connection that is a stream needs much less.
+        None => Box::pin(http(stream, peer, router, limits, shutdown)).await,
+    }
+}
+
+/// HTTP/1.1 or HTTP/2, whichever the client speaks.
+async fn http(stream: Guarded, peer: SocketAddr, router: Router, limits: Limits, shutdown: CancellationToken) {
+    let io = TokioIo::new(stream);
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(ConnectInfo(peer));
         let request: Request = request.map(Body::new);

@@ -426,3 +426,56 @@ async fn half_a_head_and_crowds_from_one_address_are_not_kept() {
     let mut stream = Stream::open(&plane, None, "").await;
     stream.begin().await;
 }
+
+/// A connection that was used before, and one whose head comes in pieces, are served the usual way.
+#[tokio::test]
+async fn a_stream_may_be_any_request_of_a_connection_and_come_in_pieces() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let plane = Plane::start().await;
+    for pieces in [1, 3] {
+        let mut connection = tokio::net::TcpStream::connect(plane.address).await.expect("a connection");
+        let mut text = Vec::new();
+        if pieces == 1 {
+            let body = "{}";
+            let first = format!(
+                "POST /evaluator/evaluate HTTP/1.1\r\nHost: x\r\nx-api-key: {KEY}\r\nContent-Length: {}\r\n\r\n{body}",
+                body.len()
+            );
+            connection.write_all(first.as_bytes()).await.expect("sent");
+            while !String::from_utf8_lossy(&text).contains("blue") {
+                assert!(connection.read_buf(&mut text).await.expect("readable") > 0, "closed");
+            }
+        }
+        let id = session(&plane).await;
+        let request = format!("GET /evaluator/v2/flags/stream?sessionId={id} HTTP/1.1\r\nHost: x\r\n\r\n");
+        for piece in request.as_bytes().chunks(request.len().div_ceil(pieces)) {
+            connection.write_all(piece).await.expect("sent");
+            tokio::time::sleep(Duration::from_millis(30)).await;
+        }
+        while !String::from_utf8_lossy(&text).contains("event: flags") {
+            assert!(connection.read_buf(&mut text).await.expect("readable") > 0, "closed");
+        }
+        let text = String::from_utf8_lossy(&text);
+        assert!(text.contains("HTTP/1.1 200 OK") && text.contains("event: connected"), "{text}");
+        drop(connection);
+        until("the stream is closed with its connection", || plane.open_streams() == 0).await;
+    }
+}
+
+/// Pages of other origins read streams, too, errors among them.
+#[tokio::test]
+async fn streams_may_be_read_from_any_origin() {
+    let plane = Plane::start().await;
+    for query in ["".to_owned(), format!("?sessionId={}", session(&plane).await), "?sessionId=x".to_owned()] {
+        let url = format!("http://{}/evaluator/v2/flags/stream{query}", plane.address);
+        let answer = plane.http.get(url).send().await.expect("an answer");
+        assert_eq!(answer.headers()["access-control-allow-origin"], "*", "{query}");
+        assert!(answer.headers().contains_key("date"));
+    }
+    let url = format!("http://{}/evaluator/v2/flags/stream", plane.address);
+    let preflight = plane.http.request(reqwest::Method::OPTIONS, url).send().await.expect("an answer");
+    assert_eq!(
+        (preflight.status().as_u16(), preflight.headers()["access-control-max-age"].to_str().ok()),
+        (204, Some("86400"))
+    );
+}

@@ -273,7 +273,7 @@ async fn data_plane(
         bypass_token: options.rate_limit_bypass_token.clone(),
         secret,
         claims: Some(claims),
-        address: Some(address.to_string()),
+        address: options.advertise.clone().or_else(|| (!address.ip().is_unspecified()).then(|| address.to_string())),
         qa_routes: options.qa_routes,
         ..PlaneSettings::default()
     };

@@ -65,6 +65,10 @@ pub struct UpOptions {
     /// Address to serve on; port 0 takes any free one and prints it.
     #[arg(long, default_value = "127.0.0.1:3000", value_name = "ADDRESS")]
     pub listen: SocketAddr,
+    /// Where other instances reach this one, as contexts posted to them for streams held here are forwarded; --listen, unless that
+    /// is all addresses.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub advertise: Option<String>,
     /// Address for health, metrics and version; the listening port also has them.
     #[arg(long, value_name = "ADDRESS")]
     pub admin_listen: Option<SocketAddr>,
@@ -134,6 +138,7 @@ impl DemoServerOptions {
     pub fn into_up(self, data_dir: PathBuf) -> UpOptions {
         UpOptions {
             listen: self.listen,
+            advertise: None,
             admin_listen: None,
             data_dir,
             postgres: self.postgres,

@@ -17,12 +17,10 @@ use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-use super::members::members;
+use super::message;
 use super::quota;
 use super::received::Received;
-use super::websocket::code_of;
 use crate::directory::Key;
-use crate::engine::Context;
 use crate::limits::{CLOSE_LINGER, LINGER_BYTES_MAX, MESSAGES_PER_SECOND_MAX, UNANSWERED_PINGS_MAX};
 use crate::quota::Meter;
 use crate::streams::{End, Event, FlagMap, Open};
@@ -189,29 +187,21 @@ impl Socket {
     }
 
     async fn answer(&mut self, text: &str) -> Result<Option<Close>, Error> {
-        let Ok(members) = members(text.as_bytes()) else { return Ok(None) };
-        let kind = members.get("type").and_then(|kind| serde_json::from_str::<String>(kind.get()).ok());
-        match kind.as_deref() {
-            Some("ping") => self.stream.send(Message::text(r#"{"type":"pong"}"#)).await.map(|()| None),
-            Some("context") => {
-                let context = members.get("context").map_or("null", |context| context.get()).to_owned();
-                drop(members);
-                self.replace_context(if context == "null" { "{}" } else { &context }).await
-            }
-            _ => Ok(None),
+        match message::Message::read(text) {
+            message::Message::Ping => self.stream.send(Message::text(r#"{"type":"pong"}"#)).await?,
+            message::Message::Context(json) => return self.replace_context(&json).await,
+            message::Message::BadContext(error_code) => self.note_failure(error_code),
+            message::Message::Other => {}
         }
+        Ok(None)
     }
 
     async fn replace_context(&mut self, json: &str) -> Result<Option<Close>, Error> {
-        let received = Received::now();
-        if let Err(error) = Context::from_json(json.as_bytes()) {
-            self.note_failure(&received, code_of(&error));
-            return Ok(None);
-        }
         let (connection, plane) = (&self.open.connection, &self.open.plane);
         let organization = self.key.environment.snapshot().as_ref().map(|snapshot| snapshot.identity.organization);
-        let limit = organization
-            .and_then(|organization| plane.directory().limit_reached(organization, Meter::ApiCalls, received.time_us));
+        let limit = organization.and_then(|organization| {
+            plane.directory().limit_reached(organization, Meter::ApiCalls, Received::now().time_us)
+        });
         if let Some(limit) = limit {
             return Ok(Some(End::QuotaExceeded(limit).into()));
         }
@@ -222,11 +212,12 @@ impl Socket {
         }
     }
 
-    fn note_failure(&self, received: &Received, error_code: ErrorCode) {
+    fn note_failure(&self, error_code: ErrorCode) {
+        let received = Received::now();
         let (connection, plane) = (&self.open.connection, &self.open.plane);
         if let Some(snapshot) = self.key.environment.snapshot().as_ref() {
             let event_time_us = plane.directory().begin().received_us();
-            connection.call(plane, received, Trigger::Context).fail(snapshot, Some(error_code), event_time_us);
+            connection.call(plane, &received, Trigger::Context).fail(snapshot, Some(error_code), event_time_us);
         }
     }
 

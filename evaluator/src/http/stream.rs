@@ -16,12 +16,13 @@ use super::call::Call;
 use super::config_stream;
 use super::events::{EventStream, error, quota_exceeded};
 use super::identity::{Identity, cut};
+use super::message::code_of;
 use super::query::{lenient_base64, member};
 use super::quota;
 use super::received::Received;
 use crate::config_sync::feed;
 use crate::directory::Key;
-use crate::engine::{Context, ContextError};
+use crate::engine::Context;
 use crate::limits::CONTEXT_BYTES_MAX;
 use crate::quota::Meter;
 use crate::session::Session;
@@ -170,9 +171,6 @@ pub fn context(ask: &Ask<'_>) -> Result<Option<String>, ErrorCode> {
     let Some(sent) = ask.member("context").filter(|sent| !sent.is_empty()) else { return Ok(None) };
     let json = lenient_base64(&sent).filter(|json| json.len() <= CONTEXT_BYTES_MAX).ok_or(ErrorCode::ParseError)?;
     let json = String::from_utf8(json).map_err(|_| ErrorCode::ParseError)?;
-    let context = Context::from_json(json.as_bytes()).map_err(|error| match error {
-        ContextError::NotAnObject => ErrorCode::InvalidContext,
-        ContextError::Unreadable(_) => ErrorCode::ParseError,
-    })?;
+    let context = Context::from_json(json.as_bytes()).map_err(|error| code_of(&error))?;
     Ok((!context.members().is_empty()).then_some(json))
 }

@@ -22,11 +22,12 @@ use super::call::Call;
 use super::context::CONTEXT;
 use super::error::DataPlaneError;
 use super::identity::Identity;
+use super::message::code_of;
 use super::query::member;
 use super::received::Received;
 use super::socket::{Close, Socket};
 use crate::directory::{Key, key_hash};
-use crate::engine::{Context, ContextError};
+use crate::engine::Context;
 use crate::limits::{CLOSE_DELAY, FIRST_FLAGS_AFTER, FRAME_BYTES_MAX, SOCKET_READ_BYTES, SOCKET_WRITE_BYTES_MAX};
 use crate::streams::{Client, Open, Refusal};
 
@@ -106,14 +107,6 @@ fn context(headers: &HeaderMap) -> Result<Option<String>, ErrorCode> {
     let json = String::from_utf8(json).map_err(|_| ErrorCode::ParseError)?;
     let context = Context::from_json(json.as_bytes()).map_err(|error| code_of(&error))?;
     Ok((!context.members().is_empty()).then_some(json))
-}
-
-/// Under which code an unusable context is recorded.
-pub fn code_of(error: &ContextError) -> ErrorCode {
-    match error {
-        ContextError::NotAnObject => ErrorCode::InvalidContext,
-        ContextError::Unreadable(_) => ErrorCode::ParseError,
-    }
 }
 
 type Stream = WebSocketStream<TokioIo<hyper::upgrade::Upgraded>>;

@@ -11,6 +11,7 @@ mod load;
 mod metering;
 mod privacy;
 mod rates;
+mod streams;
 mod support;
 #[path = "../../../evaluator/tests/support/sync_client.rs"]
 mod sync_client;
