@@ -2,14 +2,14 @@
 //! than deciding all flags for it.
 //!
 //! Two generations per shard, each bounded in bytes. When the young one is full it becomes the old one and the old one is
-//! forgotten; what is asked for again moves back to the young one. Entries are compared by their whole text, so nobody can be
-//! taken for somebody else.
+//! forgotten; what is asked for again moves back to the young one. Texts are told apart by their SHA-256, so nobody can be taken for
+//! somebody else; comparing the texts would wait for memory longer than the hash takes, as ten thousand of them are in no cache.
 
-use std::hash::BuildHasher as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use flagmint_schemas::batch::ObservedContext;
-use hashbrown::{DefaultHashBuilder, HashTable};
+use hashbrown::HashTable;
+use sha2::{Digest as _, Sha256};
 
 use crate::engine::Context;
 use crate::limits;
@@ -23,8 +23,19 @@ pub struct Seen {
 }
 
 struct Entry<T> {
-    text: Box<[u8]>,
+    digest: Digest,
+    text_bytes: u32,
     seen: Arc<T>,
+}
+
+/// SHA-256 of a secret and a text.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Digest([u8; 32]);
+
+impl Digest {
+    fn hash(&self) -> u64 {
+        u64::from_le_bytes(*self.0.first_chunk().expect("it has 32 bytes"))
+    }
 }
 
 struct Generation<T> {
@@ -51,19 +62,19 @@ impl<T> Default for Shard<T> {
 
 /// The cache of one environment under one configuration version: what a request's text was read as by one protocol.
 pub struct SeenContexts<T = Seen> {
-    /// Keyed at random, so that colliding texts cannot be prepared; a tenth of the cost of SipHash for a text of this length.
-    hashing: DefaultHashBuilder,
+    /// Hashed before each text, so that nobody can choose texts that crowd one place of a table.
+    secret: [u8; 16],
     shards: [Mutex<Shard<T>>; limits::CONTEXT_CACHE_SHARDS],
 }
 
 impl<T> Default for SeenContexts<T> {
     fn default() -> Self {
-        Self { hashing: DefaultHashBuilder::default(), shards: std::array::from_fn(|_| Mutex::default()) }
+        Self { secret: rand::random(), shards: std::array::from_fn(|_| Mutex::default()) }
     }
 }
 
-fn cost_bytes(text: &[u8]) -> usize {
-    limits::CONTEXT_CACHE_ENTRY_BYTES + limits::CONTEXT_CACHE_FACTOR * text.len()
+fn cost_bytes(text_bytes: usize) -> usize {
+    limits::CONTEXT_CACHE_ENTRY_BYTES + limits::CONTEXT_CACHE_FACTOR * text_bytes
 }
 
 impl<T> SeenContexts<T> {
@@ -72,46 +83,53 @@ impl<T> SeenContexts<T> {
     /// # Errors
     /// Those of `read`; they are not kept.
     pub fn get_or_read<E>(&self, text: &[u8], read: impl FnOnce() -> Result<T, E>) -> Result<Arc<T>, E> {
-        let hash = self.hashing.hash_one(text);
-        if let Some(seen) = self.shard(hash).get(hash, text, &self.hashing) {
+        // A text this large would push out hundreds of others.
+        if cost_bytes(text.len()) > limits::CONTEXT_CACHE_BYTES / 16 {
+            return read().map(Arc::new);
+        }
+        let digest = Digest(Sha256::new_with_prefix(self.secret).chain_update(text).finalize().into());
+        if let Some(seen) = self.shard(&digest).get(&digest) {
             return Ok(seen);
         }
         let seen = Arc::new(read()?);
-        // A text this large would push out hundreds of others.
-        if cost_bytes(text) <= limits::CONTEXT_CACHE_BYTES / 16 {
-            let entry = Entry { text: text.into(), seen: Arc::clone(&seen) };
-            self.shard(hash).insert(hash, entry, &self.hashing);
-        }
+        let entry = Entry { digest, text_bytes: text.len() as u32, seen: Arc::clone(&seen) };
+        self.shard(&digest).insert(entry);
         Ok(seen)
     }
 
-    fn shard(&self, hash: u64) -> MutexGuard<'_, Shard<T>> {
-        // The table uses the low bits and the top seven.
-        let shard = &self.shards[(hash >> 40) as usize % self.shards.len()];
+    fn shard(&self, digest: &Digest) -> MutexGuard<'_, Shard<T>> {
+        // Other bits than those the tables use.
+        let shard = &self.shards[digest.0[8] as usize % self.shards.len()];
         shard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+impl<T> Entry<T> {
+    fn cost_bytes(&self) -> usize {
+        cost_bytes(self.text_bytes as usize)
+    }
+}
+
 impl<T> Shard<T> {
-    fn get(&mut self, hash: u64, text: &[u8], hashing: &DefaultHashBuilder) -> Option<Arc<T>> {
-        let is_same = |entry: &Entry<T>| *entry.text == *text;
-        if let Some(entry) = self.young.entries.find(hash, is_same) {
+    fn get(&mut self, digest: &Digest) -> Option<Arc<T>> {
+        let is_same = |entry: &Entry<T>| entry.digest == *digest;
+        if let Some(entry) = self.young.entries.find(digest.hash(), is_same) {
             return Some(Arc::clone(&entry.seen));
         }
-        let (entry, _) = self.old.entries.find_entry(hash, is_same).ok()?.remove();
+        let (entry, _) = self.old.entries.find_entry(digest.hash(), is_same).ok()?.remove();
         let seen = Arc::clone(&entry.seen);
-        self.old.bytes -= cost_bytes(text);
-        self.insert(hash, entry, hashing);
+        self.old.bytes -= entry.cost_bytes();
+        self.insert(entry);
         Some(seen)
     }
 
-    fn insert(&mut self, hash: u64, entry: Entry<T>, hashing: &DefaultHashBuilder) {
-        let cost = cost_bytes(&entry.text);
+    fn insert(&mut self, entry: Entry<T>) {
+        let cost = entry.cost_bytes();
         if self.young.bytes + cost > limits::CONTEXT_CACHE_BYTES {
             self.old = std::mem::take(&mut self.young);
         }
         self.young.bytes += cost;
-        self.young.entries.insert_unique(hash, entry, |entry| hashing.hash_one(&*entry.text));
+        self.young.entries.insert_unique(entry.digest.hash(), entry, |entry| entry.digest.hash());
     }
 }
 
@@ -149,7 +167,7 @@ mod tests {
         for shard in &cache.shards {
             let shard = shard.lock().unwrap();
             for generation in [&shard.young, &shard.old] {
-                let cost: usize = generation.entries.iter().map(|entry| cost_bytes(&entry.text)).sum();
+                let cost: usize = generation.entries.iter().map(Entry::cost_bytes).sum();
                 assert_eq!(cost, generation.bytes);
                 assert!(cost <= limits::CONTEXT_CACHE_BYTES);
             }

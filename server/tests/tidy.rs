@@ -1,7 +1,7 @@
 //! Keeps the tree as ARCHITECTURE.md says it is: headers, sizes, the direction of imports, and each client library in
 //! its one module.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 const FILE_LINES_MAX: usize = 500;
@@ -122,5 +122,29 @@ fn pure_modules_guard_themselves() {
         !text.contains("deny(clippy::disallowed_methods, clippy::disallowed_types)")
     };
     let problems: Vec<String> = PURE.iter().filter(unguarded).map(|name| format!("{name}: no guard")).collect();
+    report(&problems);
+}
+
+/// What `cargo build` and `cargo test` make of the dependencies: each package with the features it is built with.
+fn dependencies(edges: &str) -> BTreeSet<String> {
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
+    let tree =
+        ["tree", "--workspace", "--locked", "--offline", "--prefix", "none", "--format", "{p} {f}", "--edges", edges];
+    let output = std::process::Command::new(cargo).current_dir(root()).args(tree).output().expect("cargo runs");
+    assert!(output.status.success(), "cargo tree: {}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).expect("cargo writes text");
+    text.lines().map(|line| line.trim_end_matches(" (*)").trim_end().to_owned()).collect()
+}
+
+/// A dependency that tests give another feature is compiled a second time, and all that depends on it: DataFusion takes minutes.
+#[test]
+fn tests_build_the_dependencies_of_the_binary() {
+    let tested = dependencies("normal,build,dev");
+    let built = dependencies("normal,build");
+    assert!(built.len() > 300, "cargo tree shows only {} packages", built.len());
+    let differs = |package: &&String| !tested.contains(*package);
+    let hint = "give the workspace manifest the features that a dev-dependency adds";
+    let problems: Vec<String> =
+        built.iter().filter(differs).map(|package| format!("{package}: built otherwise for tests; {hint}")).collect();
     report(&problems);
 }

@@ -2,6 +2,7 @@
 
 mod broken_files;
 mod clients;
+mod clock;
 mod config_sync;
 mod faults;
 mod hostile;
