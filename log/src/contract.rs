@@ -16,8 +16,9 @@ pub struct Record {
     /// Position in the partition. Strictly increasing; a backend may skip offsets (Kafka's control records), so count
     /// records, never differences of offsets.
     pub offset: u64,
-    /// When the log took the record, in microseconds since the Unix epoch. Never decreases within a partition, even
-    /// if the clock is set back.
+    /// When the log took the record, in microseconds since the Unix epoch; the same whenever the record is read. Never decreases
+    /// within a partition, even if the clock is set back; only where a partition's leaders have clocks of their own (Kafka), it may
+    /// step back by their difference when the leader changes.
     pub append_time_us: i64,
     /// Batch header, opaque to the log.
     pub header: Bytes,
@@ -75,12 +76,16 @@ pub trait DecisionLog: Send + Sync + 'static {
     /// keep the order of the calls even if many are in flight. A dropped future does not withdraw its record.
     ///
     /// # Errors
-    /// [`LogError::Retry`]: not taken (queue full, disk full); try again later, nothing was written.
+    /// [`LogError::Retry`]: not taken (queue full, disk full), and nothing was written; or, only when the log is being closed, not
+    /// confirmed in time, and it may have been written. Offer it again, under the same header, before any later record of that
+    /// partition: readers recognise a copy by its header. While a backend is away, records wait rather than fail, so that none
+    /// overtakes another; whatever a backend repeats by itself keeps the order of the calls at each record's first place.
     /// [`LogError::Refuse`]: never acceptable (too large, no such partition).
     /// [`LogError::Fatal`]: the log can take no more; whether this record is durable is unknown.
     fn append(&self, append: Append) -> impl Future<Output = Result<u64, LogError>> + Send;
 
-    /// Records of one partition from offset `from` on, in order. Never waits for new records: empty exactly when `from` is the end.
+    /// Records of one partition from offset `from` on, in order. Never waits for new records: empty exactly when `from` is the end (of
+    /// other processes' records a moment ago, where the end is learnt over a network).
     ///
     /// At most `max_bytes` (counting headers, payloads and framing), but at least one record if there is one, so that a
     /// reader always advances. It may return fewer than would fit; read again from the last offset + 1.
@@ -107,7 +112,7 @@ pub trait DecisionLog: Send + Sync + 'static {
     /// [`LogError::Refuse`]: no such partition. [`LogError::Retry`]: the backend did not answer.
     fn bounds(&self, partition: u32) -> impl Future<Output = Result<Range<u64>, LogError>> + Send;
 
-    /// Removes whole segments whose records were all appended before `before_append_time_us` (microseconds since the
+    /// Removes what is old, unless the backend's own retention does (Kafka's; then it does nothing): whole segments whose records were all appended before `before_append_time_us` (microseconds since the
     /// Unix epoch) **and** lie below `folded[partition]`, the first offset of that partition that may still be needed.
     /// Returns the number of segments removed.
     ///

@@ -5,7 +5,7 @@ use thiserror::Error;
 /// Error of a log operation. The kind says what the caller must do, the text says why to a person.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum LogError {
-    /// Try the same call again later; nothing was written.
+    /// Try the same call again later.
     #[error("the log cannot take this now: {0}")]
     Retry(String),
     /// The same call can never succeed.

@@ -22,10 +22,12 @@ mod clock;
 pub mod conformance;
 mod contract;
 mod error;
+pub mod kafka;
 pub mod limits;
 pub mod local;
 
 pub use clock::wall_clock_us;
 pub use contract::{Append, Assignment, DecisionLog, Record};
 pub use error::LogError;
+pub use kafka::{KafkaLog, KafkaOptions, SideTopics, UsageEvent};
 pub use local::{LocalLog, Options};

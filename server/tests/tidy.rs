@@ -25,7 +25,7 @@ const NAMED_IN: &[(&str, &[&str])] = &[
     ("datafusion", &["store/src/parquet"]),
     ("parquet", &["store/src/parquet"]),
     ("sqlx", &["control-plane/src/db.rs", "evaluator/src/configuration", "query-api/src/directory.rs"]),
-    ("rdkafka", &[]),
+    ("rdkafka", &["log/src/kafka"]),
     ("clickhouse", &["store/src/clickhouse"]),
 ];
 

@@ -302,6 +302,50 @@ fn distinct_users_are_those_of_counted_decisions() {
     assert_eq!(found, expected);
 }
 
+/// An environment too hot for one partition is spread over several: the same batches, folded apart, give the same totals.
+#[test]
+fn an_environment_in_several_partitions_has_the_same_totals() {
+    const PARTITIONS: u32 = 3;
+    let seed = seed();
+    for round in 0..5 {
+        let world = World::generate(seed ^ round, 300);
+        let batches =
+            || world.records.iter().zip(&world.entries).filter(|(_, entry)| matches!(entry, Entry::Batch(..)));
+        let mut random = StdRng::seed_from_u64(!seed ^ round);
+        let places: Vec<u32> = batches().map(|_| random.random_range(0..PARTITIONS)).collect();
+        let fold_in = |place: &dyn Fn(usize) -> u32| {
+            let mut merged = Merged::default();
+            for partition in 0..PARTITIONS {
+                let mut fold = PartitionFold::new(EPOCH, partition, NEW, LIMITS);
+                let here =
+                    batches().enumerate().filter(|(at, _)| place(*at) == partition).map(|(_, (record, _))| record);
+                let mut sequences: HashMap<u128, u64> = HashMap::new();
+                for (offset, record) in (0..).zip(here) {
+                    let mut header = BatchHeader::decode(&record.header).unwrap();
+                    let sequence = sequences.entry(header.producer).or_default();
+                    (header.sequence, header.closing) = (*sequence, false);
+                    *sequence += 1;
+                    let header = header.encode().to_vec().into();
+                    fold.fold(&Record { partition, offset, header, ..record.clone() });
+                }
+                if let Some((cells, _)) = fold.emit() {
+                    merged.upsert(&cells.to_batches());
+                }
+            }
+            let mut totals = merged.totals();
+            // Chunks are of the log, and what a silent producer may have taken along is estimated per partition.
+            totals.0.retain(|(table, _), _| !matches!(table, Table::Chunks | Table::Ledger));
+            let folded = merged.sum(Table::Ledger, "decisions", |_| true);
+            (totals, folded)
+        };
+        let in_one = fold_in(&|_| 1);
+        let in_several = fold_in(&|at| places[at]);
+        assert!(in_one.1 > 0);
+        assert_eq!(in_several.1, in_one.1, "round {round}: decisions in the ledger");
+        assert!(in_several.0 == in_one.0, "round {round}: another total");
+    }
+}
+
 #[test]
 fn gaps_are_what_never_came() {
     let seed = seed();

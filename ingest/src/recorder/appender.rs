@@ -87,11 +87,20 @@ impl<L: DecisionLog> Flush<'_, L> {
         }
         let mut again = Vec::new();
         for (item, append) in offered {
-            let result = append.await;
+            let result = self.wait(append).await;
             again.extend(self.settle(item, result)?);
         }
         again.extend(later);
         Ok(again)
+    }
+
+    /// Waits for a record that the log has taken in; a log that lets it wait for long is behind.
+    async fn wait(&self, mut append: impl Future<Output = Result<u64, LogError>> + Unpin) -> Result<u64, LogError> {
+        if let Ok(result) = tokio::time::timeout(limits::SPOOL_AFTER, &mut append).await {
+            return result;
+        }
+        self.shared.set_health(Health::LogBehind);
+        append.await
     }
 
     /// The item if it must be offered again.

@@ -60,8 +60,9 @@ impl Flusher {
         let watermark_us = self.shared.epochs.advance();
         let mut flushed: Vec<Vec<Item>> = vec![Vec::new(); self.queues.len()];
         for environment in self.shared.environments_in_use() {
-            let items = self.take(&environment);
-            flushed[environment.partition as usize].extend(items);
+            for (batch, item) in self.take(&environment).into_iter().enumerate() {
+                flushed[place(environment.partition, batch, self.queues.len())].push(item);
+            }
         }
         for (partition, items) in flushed.into_iter().enumerate() {
             self.queue(partition, items, watermark_us, is_last);
@@ -157,5 +158,33 @@ fn heartbeat(producer: u128) -> BatchHeader {
         event_time_max_us: 0,
         low_watermark_us: 0,
         closing: false,
+    }
+}
+
+/// The partition of an environment's `batch`th batch in one flush: its own, and the ones after it when a flush is more than one
+/// partition should take. Whatever partitions an environment's batches are in, their cells add up to the same totals, and each
+/// partition's watermark holds for what was put there.
+fn place(own: u32, batch: usize, partitions: usize) -> usize {
+    (own as usize + batch / limits::FLUSH_BATCHES_PER_PARTITION) % partitions
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hot_environment_goes_on_in_the_next_partitions() {
+        const EACH: usize = limits::FLUSH_BATCHES_PER_PARTITION;
+        let cases = [
+            ((2, 0, 5), 2),
+            ((2, EACH - 1, 5), 2),
+            ((2, EACH, 5), 3),
+            ((4, EACH, 5), 0),
+            ((4, 3 * EACH + 1, 5), 2),
+            ((0, 9 * EACH, 1), 0),
+        ];
+        for ((own, batch, partitions), expected) in cases {
+            assert_eq!(place(own, batch, partitions), expected, "batch {batch} of partition {own} of {partitions}");
+        }
     }
 }
