@@ -16,7 +16,7 @@ CARGO := --release --locked
 BIN := $(CARGO_TARGET_DIR)/release/flagmint
 STEP = @printf '\n== %s\n' >&2
 
-.PHONY: help setup run build test torture quick fmt lint docs differential bench audit
+.PHONY: help setup run build test torture quick fmt lint docs differential bench audit cluster
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -31,6 +31,10 @@ build: setup
 run: build ## build everything and run the demo until Ctrl-C
 	@exec $(BIN) demo
 
+cluster: build ## every role in processes of its own, on Kafka, ClickHouse and Postgres, with load, until Ctrl-C
+	@dev/setup tests
+	@exec dev/cluster $(BIN)
+
 test: ## every check and test, as CI runs them
 	@dev/setup tests
 	$(STEP) 'format'
@@ -38,9 +42,12 @@ test: ## every check and test, as CI runs them
 	@$(MAKE) lint
 	@$(MAKE) docs
 	$(STEP) 'tests, with a PostgreSQL, an Apache Kafka and a ClickHouse'
-	@dev/servers/with-postgres dev/servers/with-kafka dev/servers/with-clickhouse cargo test $(CARGO) --workspace
+	@dev/servers/with-all cargo test $(CARGO) --workspace
 	$(STEP) 'the commands of the README, with the binary that the tests were run on'
 	@dev/readme-commands $(BIN)
+	$(STEP) 'the distributed topology: docker-compose.yml, and the same without Docker'
+	@dev/check-compose $(BIN)
+	@RATE=400 DURATION=5s dev/cluster $(BIN)
 	$(STEP) 'all checks passed'
 
 torture: setup ## kills and harms the running processes, FAULTS=500 times; prints what came of it, by fault

@@ -4,6 +4,7 @@
 use std::str::FromStr;
 
 use rand::RngCore;
+use sqlx::migrate::MigrateError;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
 pub use sqlx::types::Json;
@@ -46,6 +47,41 @@ pub async fn migrate(pool: &Pool) -> Result<(), DbError> {
         .execute(pool)
         .await?;
     Ok(())
+}
+
+/// Whether Postgres answers.
+///
+/// # Errors
+/// Why it does not.
+pub async fn answers(pool: &Pool) -> Result<(), DbError> {
+    query("SELECT").execute(pool).await.map(|_| ())
+}
+
+/// Whether a URL can be read.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_url(url: &str) -> Result<(), DbError> {
+    PgConnectOptions::from_str(url).map(|_| ())
+}
+
+/// What has to be changed so that Postgres says yes; `None` if it did not answer, so that the same may work later.
+#[must_use]
+pub fn refusal(error: &DbError) -> Option<&'static str> {
+    let database = match error {
+        DbError::Database(database) => database,
+        DbError::Migrate(_) => {
+            return Some("this program is older than the database, or the database is another program's");
+        }
+        DbError::Configuration(_) => return Some("write postgres://user:password@host:5432/database"),
+        _ => return None,
+    };
+    match &*database.code()? {
+        code if code.starts_with("28") => Some("check user and password, and who may connect from here"),
+        "3D000" => Some("create the database, or name another"),
+        "42501" => Some("the user must own the database or be allowed to create tables in it"),
+        _ => None,
+    }
 }
 
 /// Unique constraints and what the client that ran into one is told.

@@ -41,7 +41,7 @@ mod values;
 mod variations;
 
 pub use bootstrap::{BootstrapError, Bootstrapped, PlanChoice, bootstrap_admin};
-pub use db::{DbError, Pool, connect, migrate};
+pub use db::{DbError, Pool, answers, check_url, connect, migrate, refusal};
 pub use limit_state::set_limit;
 pub use routes::{openapi, router};
 pub use state::{ControlPlane, MeteredWrite, Settings};

@@ -26,7 +26,8 @@ use zeroize::Zeroizing;
 
 use crate::directory::{Directory, KeyFacts};
 use crate::limits::{
-    LAST_USED_INTERVAL, POSTGRES_CONNECTIONS, RATE_LIMIT_PER_MINUTE, RESYNC_INTERVAL, RETRY_FIRST, RETRY_MAX,
+    LAST_USED_INTERVAL, POSTGRES_CONNECTIONS, POSTGRES_WAIT, RATE_LIMIT_PER_MINUTE, RESYNC_INTERVAL, RETRY_FIRST,
+    RETRY_MAX,
 };
 pub use last_good::{CopyError, LastGood, Loaded};
 use last_good::{KeptKey, KeptSnapshot};
@@ -53,7 +54,10 @@ impl ConfigurationSource {
     /// # Errors
     /// If the URL cannot be read.
     pub fn new(url: &str) -> Result<Self, SourceError> {
-        let pool = PgPoolOptions::new().max_connections(POSTGRES_CONNECTIONS).connect_lazy(url)?;
+        let pool = PgPoolOptions::new()
+            .max_connections(POSTGRES_CONNECTIONS)
+            .acquire_timeout(POSTGRES_WAIT)
+            .connect_lazy(url)?;
         Ok(Self { pool, last_good: None })
     }
 
@@ -76,15 +80,26 @@ impl ConfigurationSource {
         Ok(())
     }
 
-    /// The secret that all instances of the data plane share.
+    /// The secret that all instances of the data plane share; with Postgres away, from the copy on disk.
     ///
     /// # Errors
-    /// If Postgres cannot be asked.
+    /// If Postgres cannot be asked and there is no copy.
     pub async fn secret(&self) -> Result<Zeroizing<[u8; 32]>, SourceError> {
+        let asked = self.ask_secret().await;
+        let Some(last_good) = &self.last_good else { return asked };
+        match asked {
+            Ok(secret) => {
+                last_good.keep_secret(&secret);
+                Ok(secret)
+            }
+            Err(error) => last_good.secret().ok_or(error),
+        }
+    }
+
+    async fn ask_secret(&self) -> Result<Zeroizing<[u8; 32]>, SourceError> {
         let secret: Vec<u8> =
             sqlx::query_scalar("SELECT data_plane_secret FROM installation").fetch_one(&self.pool).await?;
-        let wrong = |_| sqlx::Error::ColumnDecode { index: "data_plane_secret".into(), source: "not 32 bytes".into() };
-        Ok(Zeroizing::new(secret.try_into().map_err(wrong)?))
+        Ok(Zeroizing::new(secret.try_into().map_err(|_| not_32_bytes("data_plane_secret"))?))
     }
 
     /// Keeps `directory` in step until `shutdown`.

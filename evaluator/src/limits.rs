@@ -170,6 +170,9 @@ pub const SEND_BUFFER_BYTES: u32 = 128 * 1024;
 /// Connections that may wait to be accepted: as many as Linux allows by default, since clients come back all at once after a deploy.
 pub const BACKLOG: u32 = 4096;
 
+/// How long a connection to Postgres is waited for: a start that finds it away goes on from the copy on disk after that.
+pub const POSTGRES_WAIT: Duration = Duration::from_secs(5);
+
 /// Instances tell each other what each key has used this often: between two exchanges a key may go over its limit by what it sends to
 /// the others, so this is how far the shared limit is off.
 pub const SHARED_RATES_INTERVAL: Duration = Duration::from_secs(1);

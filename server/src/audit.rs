@@ -3,6 +3,8 @@
 mod offline;
 mod online;
 
+pub use offline::fold_all;
+
 use serde::{Deserialize, Serialize};
 
 use crate::exit::Failure;

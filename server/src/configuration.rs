@@ -22,7 +22,18 @@ const PREFIX: &str = "FLAGMINT_";
 const NOT_OPTIONS: [&str; 4] = ["test_", "postgres_bundle", "config_file", "failpoint"];
 
 /// Options whose values are never shown.
-const SECRETS: [&str; 4] = ["rate_limit_bypass_token", "key", "access_token", "postgres"];
+const SECRETS: [&str; 7] = [
+    "rate_limit_bypass_token",
+    "key",
+    "access_token",
+    "postgres",
+    "clickhouse",
+    "clickhouse_password",
+    "kafka_property",
+];
+
+/// Options that may be said several times, and what parts their values in a variable; a file has a list.
+const LISTS: [(&str, &str); 1] = [("kafka_property", ";")];
 
 /// A value said outside of the command line.
 #[derive(Clone, Debug)]
@@ -135,7 +146,14 @@ fn read_into(
         if !known.contains(&name) {
             return Err(Failure::Usage(format!("{source}: {name} is not an option{}", nearest(&name, known))));
         }
-        let text = text_of(&value).ok_or_else(|| Failure::Usage(format!("{source}: {name} must be one value")))?;
+        let list = LISTS.iter().find(|(list, _)| *list == name);
+        let text = match (&value, list) {
+            (Value::Array(_, values), Some((_, separator))) => {
+                values.iter().map(text_of).collect::<Option<Vec<_>>>().map(|texts| texts.join(separator))
+            }
+            _ => text_of(&value),
+        };
+        let text = text.ok_or_else(|| Failure::Usage(format!("{source}: {name} must be one value")))?;
         said.insert(name, Said { text, source: source.to_owned() });
     }
     Ok(())
@@ -198,6 +216,21 @@ mod tests {
         check("lisen = \"x\"", Err("lisen is not an option; did you mean listen?"));
         check("listen = [1]", Err("listen must be one value"));
         check("listen = ", Err("flagmint.toml"));
+        check("kafka_property = [\"a=b\", \"c=d\"]", Ok(""));
+        check("kafka_property = [[\"a\"]]", Err("kafka_property must be one value"));
+    }
+
+    #[test]
+    fn a_list_in_a_file_or_variable_is_one_of_several_values() {
+        let text = "a=b;c=d".to_owned();
+        let said = BTreeMap::from([("kafka_property".to_owned(), Said { text, source: "x".into() })]);
+        let properties = |arguments: &[&str]| {
+            let matches = with_defaults(Options::command(), &said).get_matches_from(arguments);
+            let (_, up) = matches.subcommand().unwrap();
+            up.get_many::<String>("kafka_property").unwrap().cloned().collect::<Vec<_>>()
+        };
+        assert_eq!(properties(&["flagmint", "up"]), ["a=b", "c=d"]);
+        assert_eq!(properties(&["flagmint", "aggregator", "--kafka-property", "e=f"]), ["e=f"]);
     }
 
     #[test]

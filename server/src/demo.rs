@@ -17,12 +17,14 @@ use chrono::{DateTime, Utc};
 use tokio_util::sync::CancellationToken;
 
 use crate::exit::Failure;
-use crate::installation::{FirstUser, Installation};
+use crate::installation::Installation;
 use crate::limits::{COMPLETE_MAX, OPEN_LOOP_CONNECTIONS};
 use crate::load::client::{Endpoint, Target};
 use crate::load::contexts;
 use crate::load::traffic::{Measured, Pace, Traffic};
 use crate::options::DemoOptions;
+use crate::piece::first_user::FirstUser;
+use crate::piece::process::interrupted;
 use crate::up;
 use ledger::{Tally, answered, compare, flag_metrics};
 use management::Management;
@@ -171,7 +173,7 @@ impl Run<'_> {
         let ended = async {
             tokio::select! {
                 () = wait(self.options.duration) => {}
-                () = self.installation.interrupted() => {}
+                () = interrupted() => {}
             }
             stop.cancel();
         };

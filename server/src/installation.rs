@@ -1,72 +1,61 @@
-//! All roles in one process: what is started, in which order, and how it is drained.
+//! All roles in one process: which pieces, on what, and in which order.
 //!
-//! Order: the directory's lock, Postgres, migrations and first user, rollups, aggregator, recorder, configuration,
-//! listener. The drain goes the other way round for what carries decisions: no more requests, then the recorder
-//! appends what it holds, then the aggregator folds what the log holds, then the rollups are written.
+//! Order: the directory's lock, Postgres, migrations and first user, rollups, aggregator, recorder, configuration, routes. The drain
+//! goes the other way round: no more requests, then the recorder appends what it holds, then the aggregator folds what the
+//! log holds, then the rollups are written.
 
-mod descriptors;
-mod first_user;
-mod health;
-mod http;
-mod maintenance;
-mod metering;
-
-use std::net::SocketAddr;
-use std::path::Path;
+use std::fs::File;
 use std::sync::Arc;
+use std::time::Duration;
 
-use axum::Router;
-use flagmint_aggregator::{self as aggregator, Failpoint};
-use flagmint_control_plane::{self as control_plane, ControlPlane};
-use flagmint_evaluator::configuration::ConfigurationSource;
-use flagmint_evaluator::directory::Directory;
-use flagmint_evaluator::http::{DataPlane, Settings as PlaneSettings};
-use flagmint_evaluator::limits::CLAIMS_MAX as SESSION_CLAIMS_MAX;
-use flagmint_evaluator::serve::Limits;
-use flagmint_ingest::Recorder;
-use flagmint_log::{DecisionLog as _, LocalLog, LogError, Options as LogOptions};
-use flagmint_query_api::{self as query_api, QueryApi};
+use flagmint_aggregator as aggregator;
+use flagmint_control_plane::Pool;
+use flagmint_log::kafka::KafkaOptions;
+use flagmint_log::{DecisionLog, LocalLog, LogError, Options as LogOptions};
 use flagmint_schemas::ids::EnvironmentId;
+use flagmint_store::RollupStore;
+use flagmint_store::clickhouse::ClickHouseStore;
 use flagmint_store::parquet::ParquetStore;
-use metrics_exporter_prometheus::PrometheusHandle;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
 
 use crate::exit::Failure;
-use crate::limits::DRAIN_REQUESTS_MAX;
+use crate::limits::{DRAIN_FOLD_MAX, EMIT_INTERVAL_CLICKHOUSE};
 use crate::options::UpOptions;
-use crate::telemetry;
-pub use first_user::FirstUser;
-use health::Health;
-use http::Own;
+use crate::piece::first_user::FirstUser;
+use crate::piece::process::{Assembly, Process};
+use crate::piece::{data_plane, dead_letters, folding, maintenance, management, querying, servers};
 
 /// A running server.
 pub struct Installation {
-    address: SocketAddr,
-    directory: Arc<Directory>,
-    recorder: Recorder,
-    store: Arc<ParquetStore>,
-    metrics: PrometheusHandle,
-    plane: DataPlane,
-    requests: CancellationToken,
-    followers: CancellationToken,
-    folding: CancellationToken,
-    servers: Vec<JoinHandle<()>>,
-    fold: JoinHandle<Result<(), aggregator::RunError>>,
-    maintenance: JoinHandle<()>,
+    process: Process,
+    plane: data_plane::Piece,
 }
 
-/// Opens the decision log, and with it takes the data directory.
-///
-/// # Errors
-/// If another process holds it, naming that process, or it is damaged.
-pub fn lock(options: &UpOptions) -> Result<LocalLog, Failure> {
-    let log_directory = options.data_dir.join("log");
-    LocalLog::open(LogOptions::new(&log_directory, options.log_partitions))
-        .map_err(|error: LogError| Failure::resource(format!("data directory {}", options.data_dir.display()), error))
+/// The data directory, taken for this process, and the log: in it, or in Kafka.
+pub enum Place {
+    /// The log is in the directory.
+    Local(LocalLog),
+    /// The log is in Kafka; the directory holds the spool.
+    Kafka(File, KafkaOptions),
+}
+
+impl Place {
+    /// Takes the data directory.
+    ///
+    /// # Errors
+    /// If another process holds it, naming that process, or it is damaged, or the options make no sense.
+    pub fn take(options: &UpOptions) -> Result<Self, Failure> {
+        check(options)?;
+        if options.servers.kafka.kafka.is_some() {
+            let kafka = servers::kafka_options(&options.servers.kafka, None)?;
+            return Ok(Self::Kafka(servers::lock_directory(&options.data_dir)?, kafka));
+        }
+        let refuse =
+            |error: LogError| Failure::resource(format!("data directory {}", options.data_dir.display()), error);
+        LocalLog::open(LogOptions::new(options.data_dir.join("log"), options.log_partitions))
+            .map(Self::Local)
+            .map_err(refuse)
+    }
 }
 
 /// Whether a server could be started with these options.
@@ -74,10 +63,22 @@ pub fn lock(options: &UpOptions) -> Result<LocalLog, Failure> {
 /// # Errors
 /// Naming the option that is wrong.
 pub fn check(options: &UpOptions) -> Result<(), Failure> {
-    if let Some(url) = &options.postgres {
-        control_plane::connect(url).map_err(|error| Failure::Usage(format!("--postgres: {error}")))?;
+    let servers = &options.servers;
+    if let Some(url) = &servers.postgres {
+        management::check_url(url)?;
     }
-    FirstUser::of(options).map(|_| ())
+    if servers.kafka.kafka.is_some() {
+        servers::kafka_options(&servers.kafka, None)?;
+        if servers.clickhouse.clickhouse.is_none() {
+            let why =
+                "processes that share the partitions of Kafka need one store, which rollups on a local disk are not";
+            return Err(Failure::Usage(format!("--kafka needs --clickhouse: {why}")));
+        }
+    }
+    if servers.clickhouse.clickhouse.is_some() {
+        servers::clickhouse_options(&servers.clickhouse)?;
+    }
+    FirstUser::of(&options.first_user).map(|_| ())
 }
 
 impl Installation {
@@ -87,117 +88,61 @@ impl Installation {
     /// If a resource cannot be had.
     pub async fn start(
         options: &UpOptions,
-        log: LocalLog,
+        place: Place,
         postgres: &str,
         first_user: &FirstUser,
     ) -> Result<Self, Failure> {
-        let metrics = telemetry::metrics()?;
-        let listener = bind(options.listen, "--listen")?;
-        let address = listener.local_addr().map_err(|error| Failure::resource("--listen", error))?;
-        let pool = prepare_postgres(postgres, first_user).await?;
-        let log = Arc::new(log);
-        let store = ParquetStore::open(&options.data_dir.join("rollups"), &flagmint_store::parquet::Options::default())
-            .map_err(|error| Failure::resource("rollups", error))?;
-        let store = Arc::new(store);
-
-        let folding = CancellationToken::new();
-        let (status, statuses) = watch::channel(aggregator::Status::default());
-        let dead_letters = maintenance::write_dead_letters(options.data_dir.join("dead-letters.jsonl"));
-        let settings =
-            aggregator::Settings { failpoint: failpoint()?, ..aggregator::Settings::new(dead_letters, status) };
-        let stop = folding.clone().cancelled_owned();
-        let fold = tokio::spawn(aggregator::run(Arc::clone(&log), Arc::clone(&store), settings, stop));
-        catch_up(&log, statuses.clone()).await?;
-        let recorder = Recorder::start(Arc::clone(&log), recorder_settings(&options.data_dir))
-            .map_err(|error| Failure::resource("recorder", error))?;
-        let directory = Arc::new(Directory::new(recorder.clone()));
-        let followers = CancellationToken::new();
-        let source = ConfigurationSource::new(postgres).map_err(|error| Failure::resource("Postgres", error))?;
-        source.load(&directory).await.map_err(|error| Failure::resource("Postgres", error))?;
-        let plane = data_plane(options, &source, &directory, address, &followers).await?;
-        tokio::spawn(source.follow(Arc::clone(&directory), followers.clone()));
-
-        let (metered, writes) = tokio::sync::mpsc::channel(crate::limits::METERED_WRITES_MAX);
-        tokio::spawn(metering::record(writes, recorder.clone()));
-        let health =
-            Arc::new(Health { directory: Arc::clone(&directory), recorder: recorder.clone(), aggregator: statuses });
-        let own = Own { metrics: metrics.clone(), health, openapi: Arc::new(openapi()) };
-        let names = query_api::Directory::connect(postgres).map_err(|error| Failure::resource("Postgres", error))?;
-        let query = QueryApi::new(Arc::clone(&store), names);
-        let control = ControlPlane::new(pool, control_plane::Settings::default(), Some(metered));
-        let router = http::own_routes(own.clone())
-            .merge(flagmint_evaluator::http::router(plane.clone()))
-            .merge(control_plane::router(control))
-            .merge(query_api::router(query));
-
-        let requests = CancellationToken::new();
-        let mut servers = vec![serve(listener, http::finish(router), requests.clone())];
-        if let Some(admin) = options.admin_listen {
-            let listener = bind(admin, "--admin-listen")?;
-            servers.push(serve(listener, http::finish(http::own_routes(own)), requests.clone()));
-        }
-        let maintenance = tokio::spawn(maintenance::maintain(
-            maintenance::Kept {
-                log,
-                store: Arc::clone(&store),
-                metrics: metrics.clone(),
-                retention: options.log_retention,
-            },
-            followers.clone(),
-        ));
-        info!(%address, "serving");
-        Ok(Self {
-            address,
-            directory,
-            recorder,
-            store,
-            metrics,
-            plane,
-            requests,
-            followers,
-            folding,
-            servers,
-            fold,
-            maintenance,
-        })
+        let pieces = async |assembly: &mut Assembly| {
+            let pool = management::prepare(postgres, first_user).await?;
+            maintenance::condense_metrics(assembly);
+            let parts = Parts { options, postgres, pool };
+            match (place, &options.servers.clickhouse.clickhouse) {
+                (Place::Local(log), None) => embedded(assembly, parts, Arc::new(log)).await,
+                (Place::Local(log), Some(_)) => {
+                    let log = Arc::new(log);
+                    let store = Arc::new(open_clickhouse(options).await?);
+                    maintenance::start_trimming(assembly, Arc::clone(&log), Arc::clone(&store), options.log_retention);
+                    on_clickhouse(assembly, parts, log, store).await
+                }
+                (Place::Kafka(lock, kafka), _) => {
+                    // Held until the process ends.
+                    assembly.on_drain(async move || {
+                        drop(lock);
+                        Ok(())
+                    });
+                    let log = Arc::new(servers::kafka(kafka).await?);
+                    let store = Arc::new(open_clickhouse(options).await?);
+                    on_clickhouse(assembly, parts, log, store).await
+                }
+            }
+        };
+        let (process, plane) = Process::build(options.listen.addresses(), pieces).await?;
+        Ok(Self { process, plane })
     }
 
     /// Where it serves.
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        self.process.url()
     }
 
     /// Decisions that the recorder took since the start.
     pub fn recorded_decisions(&self) -> u64 {
-        self.recorder.stats().recorded_decisions
+        self.plane.recorder.stats().recorded_decisions
     }
 
     /// Whether an environment's configuration with so many flags is in force.
     pub fn serves(&self, environment_id: &str, flags: usize) -> bool {
         let id: Option<EnvironmentId> = environment_id.parse().ok();
-        id.and_then(|id| self.directory.flag_count(id)).is_some_and(|count| count >= flags)
+        id.and_then(|id| self.plane.directory.flag_count(id)).is_some_and(|count| count >= flags)
     }
 
     /// Time in the evaluator per decision, nanoseconds: p50 and p99 of the last minutes.
     pub fn evaluation_ns(&self) -> [f64; 2] {
-        let text = self.metrics.render();
+        let text = self.process.metrics().render();
         ["0.5", "0.99"].map(|quantile| {
             let name = format!("flagmint_evaluator_decision_ns{{quantile=\"{quantile}\"}} ");
             text.lines().find_map(|line| line.strip_prefix(&name)?.parse().ok()).unwrap_or_default()
         })
-    }
-
-    /// Returns on SIGTERM or Ctrl-C.
-    pub async fn interrupted(&self) {
-        let Ok(mut terminate) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) else {
-            warn!("SIGTERM cannot be caught; only Ctrl-C drains");
-            let _ = tokio::signal::ctrl_c().await;
-            return;
-        };
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = tokio::signal::ctrl_c() => {}
-        }
     }
 
     /// Stops accepting, then brings every recorded decision into the rollups.
@@ -205,93 +150,80 @@ impl Installation {
     /// # Errors
     /// If something could not be stored.
     pub async fn drain(self) -> Result<(), Failure> {
-        self.plane.drain().await;
-        self.requests.cancel();
-        for server in self.servers {
-            if tokio::time::timeout(DRAIN_REQUESTS_MAX, server).await.is_err() {
-                warn!("open requests were cut off by the drain");
-            }
-        }
-        self.recorder.drain().await.map_err(|error| Failure::resource("recorder", error))?;
-        self.folding.cancel();
-        self.fold
-            .await
-            .map_err(|error| Failure::resource("aggregator", error))?
-            .map_err(|error| Failure::resource("aggregator", error))?;
-        self.followers.cancel();
-        self.maintenance.await.map_err(|error| Failure::resource("maintenance", error))?;
-        self.store.flush().await.map_err(|error| Failure::resource("rollups", error))?;
-        info!("drained");
-        Ok(())
+        self.process.drain().await
     }
 }
 
-/// Waits until what the log held at the start is folded: before that, answers would lack what they had before the restart.
-async fn catch_up(log: &LocalLog, mut statuses: watch::Receiver<aggregator::Status>) -> Result<(), Failure> {
-    let refuse = |error: &dyn std::fmt::Display| Failure::resource("aggregator", error);
-    for partition in 0..log.partitions() {
-        let end = log.bounds(partition).await.map_err(|error| refuse(&error))?.end;
-        let is_there = |status: &aggregator::Status| {
-            status.partition(partition).is_some_and(|found| found.emitted_offset >= end || found.is_stopped)
-        };
-        statuses.wait_for(is_there).await.map_err(|_| refuse(&"the fold ended at its start; its log line says why"))?;
-    }
-    Ok(())
+/// What all roles are started with, whatever log and store they work on.
+struct Parts<'a> {
+    options: &'a UpOptions,
+    postgres: &'a str,
+    pool: Pool,
 }
 
-/// Where tests have the fold end the process, if they do.
-fn failpoint() -> Result<Failpoint, Failure> {
-    let Ok(text) = std::env::var("FLAGMINT_FAILPOINT") else { return Ok(Failpoint::default()) };
-    text.parse().map_err(|error| Failure::Usage(format!("FLAGMINT_FAILPOINT: {error}")))
+/// Log and rollups on the local disk.
+async fn embedded(assembly: &mut Assembly, parts: Parts<'_>, log: Arc<LocalLog>) -> Result<data_plane::Piece, Failure> {
+    let options = parts.options;
+    let store = ParquetStore::open(&options.data_dir.join("rollups"), &flagmint_store::parquet::Options::default());
+    let store = Arc::new(store.map_err(|error| Failure::resource("rollups", error))?);
+    maintenance::start_trimming(assembly, Arc::clone(&log), Arc::clone(&store), options.log_retention);
+    maintenance::start_parquet(assembly, Arc::clone(&store));
+    let settings = fold_settings(options, aggregator::limits::EMIT_INTERVAL_MIN)?;
+    let fold = folding::start(assembly, Arc::clone(&log), Arc::clone(&store), settings);
+    folding::catch_up(&*log, fold.statuses.clone()).await?;
+    all_roles(assembly, parts, log, store, &fold).await
 }
 
-fn bind(address: SocketAddr, option: &str) -> Result<TcpListener, Failure> {
-    flagmint_evaluator::serve::listen(address).map_err(|error| Failure::resource(format!("{option} {address}"), error))
+/// Rollups in ClickHouse, which has what was folded before.
+async fn on_clickhouse<L: DecisionLog>(
+    assembly: &mut Assembly,
+    parts: Parts<'_>,
+    log: Arc<L>,
+    store: Arc<ClickHouseStore>,
+) -> Result<data_plane::Piece, Failure> {
+    let settings = fold_settings(parts.options, EMIT_INTERVAL_CLICKHOUSE)?;
+    maintenance::start_clickhouse(assembly, Arc::clone(&store), settings.status.subscribe());
+    let fold = folding::start(assembly, Arc::clone(&log), Arc::clone(&store), settings);
+    all_roles(assembly, parts, log, store, &fold).await
 }
 
-async fn prepare_postgres(url: &str, first_user: &FirstUser) -> Result<control_plane::Pool, Failure> {
-    let refuse = |error: control_plane::DbError| Failure::resource("Postgres", error);
-    let pool = control_plane::connect(url).map_err(refuse)?;
-    control_plane::migrate(&pool).await.map_err(refuse)?;
-    first_user.create(&pool).await?;
-    Ok(pool)
+async fn open_clickhouse(options: &UpOptions) -> Result<ClickHouseStore, Failure> {
+    servers::clickhouse_migrated(&servers::clickhouse_options(&options.servers.clickhouse)?).await
 }
 
-/// The data plane, whose used sessions are shared through the database until `shutdown`.
-async fn data_plane(
-    options: &UpOptions,
-    source: &ConfigurationSource,
-    directory: &Arc<Directory>,
-    address: SocketAddr,
-    shutdown: &CancellationToken,
-) -> Result<DataPlane, Failure> {
-    let secret = source.secret().await.map_err(|error| Failure::resource("Postgres", error))?;
-    let (claims, claimed) = tokio::sync::mpsc::channel(SESSION_CLAIMS_MAX);
-    tokio::spawn(source.clone().share_sessions(claimed, shutdown.clone()));
-    tokio::spawn(source.shared_rates().follow(Arc::clone(directory), shutdown.clone()));
-    let settings = PlaneSettings {
-        bypass_token: options.rate_limit_bypass_token.clone(),
-        secret,
-        claims: Some(claims),
-        address: options.advertise.clone().or_else(|| (!address.ip().is_unspecified()).then(|| address.to_string())),
+fn fold_settings(options: &UpOptions, emit_interval: Duration) -> Result<aggregator::Settings, Failure> {
+    let letters = dead_letters::write_dead_letters(options.data_dir.join("dead-letters.jsonl"));
+    let settings = aggregator::Settings::new(letters, watch::Sender::new(aggregator::Status::default()));
+    let emit_interval_min = options.emit_interval.unwrap_or(emit_interval);
+    Ok(aggregator::Settings {
+        emit_interval_min,
+        emit_interval: settings.emit_interval.max(emit_interval_min),
+        drain_fold_max: DRAIN_FOLD_MAX,
+        failpoint: folding::failpoint()?,
+        ..settings
+    })
+}
+
+/// Starts every role that serves, on the same log, store and Postgres.
+async fn all_roles<L: DecisionLog, S: RollupStore>(
+    assembly: &mut Assembly,
+    parts: Parts<'_>,
+    log: Arc<L>,
+    store: Arc<S>,
+    fold: &folding::Fold,
+) -> Result<data_plane::Piece, Failure> {
+    let Parts { options, postgres, pool } = parts;
+    let settings = data_plane::Settings {
+        spool_directory: options.data_dir.join("spool"),
+        last_good: None,
+        postgres: postgres.to_owned(),
+        rate_limit_bypass_token: options.rate_limit_bypass_token.clone(),
         qa_routes: options.qa_routes,
-        ..PlaneSettings::default()
+        advertise: options.advertise.clone(),
     };
-    Ok(DataPlane::new(Arc::clone(directory), settings))
-}
-
-fn recorder_settings(data_dir: &Path) -> flagmint_ingest::Settings {
-    flagmint_ingest::Settings { spool_directory: data_dir.join("spool"), ..flagmint_ingest::Settings::default() }
-}
-
-fn openapi() -> serde_json::Value {
-    let mut document = control_plane::openapi();
-    document.merge(flagmint_evaluator::http::openapi());
-    document.merge(query_api::openapi());
-    serde_json::to_value(document).unwrap_or_default()
-}
-
-fn serve(listener: TcpListener, router: Router, shutdown: CancellationToken) -> JoinHandle<()> {
-    let limits = Limits { connections_max: descriptors::connections_max(), ..Limits::default() };
-    tokio::spawn(flagmint_evaluator::serve::serve(listener, router, limits, shutdown))
+    let plane = data_plane::start(assembly, log, settings).await?;
+    assembly.report(folding::check(fold.statuses.clone()));
+    management::start(assembly, pool, plane.recorder.clone());
+    querying::start(assembly, store, postgres)?;
+    Ok(plane)
 }

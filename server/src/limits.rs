@@ -35,3 +35,24 @@ pub const DEAD_LETTERS_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Records kept in the log before the oldest open chunk: a fold that resumes recognises duplicates within 4,096 records and
 /// producers within 20 s, which at 100 batches a second are 2,000 more.
 pub const LOG_RECORDS_BEFORE_CHUNK: u64 = 8192;
+
+/// Letters waiting to be written down at most; the aggregator waits beyond that.
+pub const DEAD_LETTERS_WAITING_MAX: usize = 64;
+
+/// How long a dependency has to answer for `/health/ready`: below the time-outs of probes.
+pub const HEALTH_CHECK_MAX: Duration = Duration::from_secs(2);
+
+/// Of a drain, folding what the log still holds gets at most this long: a backlog is folded by the next run, or by another process.
+pub const DRAIN_FOLD_MAX: Duration = Duration::from_secs(2);
+
+/// Of a drain, a log that does not take the last decisions is waited for at most this long; then they go to the spool.
+pub const DRAIN_RECORDER_MAX: Duration = Duration::from_secs(4);
+
+/// Shortest time between two inserts into ClickHouse, unless an option says otherwise: docs/performance.md has what other intervals cost.
+pub const EMIT_INTERVAL_CLICKHOUSE: Duration = Duration::from_millis(100);
+
+/// How often a dead letter is offered to its topic, each time for the client's own ten seconds.
+pub const DEAD_LETTER_ATTEMPTS: u32 = 3;
+
+/// How often usage totals are asked of the store and published: limits are then known to be reached a second late at most.
+pub const USAGE_TOTALS_INTERVAL: Duration = Duration::from_secs(1);

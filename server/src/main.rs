@@ -8,8 +8,11 @@ mod exit;
 mod installation;
 mod limits;
 mod load;
+mod migrate;
 mod options;
+mod piece;
 mod postgres;
+mod role;
 mod show;
 mod telemetry;
 mod up;
@@ -46,11 +49,16 @@ fn run() -> Result<(), Failure> {
     telemetry::logs(&configuration.options)?;
     match command {
         Command::Up(options) => up::up(options),
+        Command::Evaluator(options) => role::evaluator(options),
+        Command::Aggregator(options) => role::aggregator(options),
+        Command::QueryApi(options) => role::query_api(options),
+        Command::ControlPlane(options) => role::control_plane(options),
         Command::Demo(options) => demo::demo(options),
         Command::Load(options) => load::load(&options),
         Command::Evaluate(options) => evaluate::evaluate(&options),
         Command::Audit(options) => audit::audit(&options),
-        Command::Migrate(options) => up::migrate(&options),
+        Command::Migrate(options) => migrate::migrate(&options),
+        Command::MigrateData(options) => migrate::data(&options),
         Command::Config { action: ConfigAction::Print(_) } => show::print(&configuration),
         Command::Config { action: ConfigAction::Check(options) } => show::check(&options),
     }

@@ -1,11 +1,16 @@
 //! What a person can say to `flagmint`: subcommands and their options. Every option is also an environment variable
 //! `FLAGMINT_…` and a member of `flagmint.toml` ([`crate::configuration`] turns those into defaults of these).
 
+pub mod roles;
+pub mod servers;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use roles::{AggregatorOptions, ControlPlaneOptions, EvaluatorOptions, Listen, QueryApiOptions};
+use servers::Servers;
 
 /// Feature flags whose every decision is counted exactly, and provably.
 #[derive(Debug, Parser)]
@@ -32,6 +37,14 @@ pub struct Options {
 pub enum Command {
     /// All roles in one process on one data directory (the default).
     Up(UpOptions),
+    /// One role of many instances: decides flags, appends to Kafka.
+    Evaluator(EvaluatorOptions),
+    /// One role of many instances: folds Kafka into ClickHouse.
+    Aggregator(AggregatorOptions),
+    /// One role of many instances: answers questions from ClickHouse.
+    QueryApi(QueryApiOptions),
+    /// One role of many instances: the management API over Postgres.
+    ControlPlane(ControlPlaneOptions),
     /// Up with a sample organization and a load generator that calls the public data plane over HTTP.
     Demo(DemoOptions),
     /// Open-loop (--rate) or closed-loop (--connections) load against any instance.
@@ -40,8 +53,10 @@ pub enum Command {
     Evaluate(EvaluateOptions),
     /// The reconciliation: produced = counted + duplicates + parked + in flight; exit status 1 if it does not hold.
     Audit(AuditOptions),
-    /// Applies the Postgres migrations and exits.
+    /// Applies the migrations of Postgres and ClickHouse, of those that are given, and exits.
     Migrate(MigrateOptions),
+    /// Copies the rollups of a data directory that is not running into ClickHouse: every number stays.
+    MigrateData(MigrateDataOptions),
     /// Shows or checks the configuration.
     Config {
         /// Which.
@@ -62,28 +77,22 @@ pub enum ConfigAction {
 /// Options of a server.
 #[derive(Clone, Debug, Args)]
 pub struct UpOptions {
-    /// Address to serve on; port 0 takes any free one and prints it.
-    #[arg(long, default_value = "127.0.0.1:3000", value_name = "ADDRESS")]
-    pub listen: SocketAddr,
-    /// Where other instances reach this one, as contexts posted to them for streams held here are forwarded; --listen, unless that
-    /// is all addresses.
+    /// Where it serves.
+    #[command(flatten)]
+    pub listen: Listen,
+    /// Where other instances reach this one, as contexts posted to them for streams held here are forwarded; --listen, or this host's name
+    /// and that port if that is all addresses.
     #[arg(long, value_name = "HOST:PORT")]
     pub advertise: Option<String>,
-    /// Address for health, metrics and version; the listening port also has them.
-    #[arg(long, value_name = "ADDRESS")]
-    pub admin_listen: Option<SocketAddr>,
     /// Holds the log, the rollups and Postgres; locked by one process.
     #[arg(long, default_value = "./flagmint-data", value_name = "DIRECTORY")]
     pub data_dir: PathBuf,
-    /// A Postgres server to use instead of the embedded one.
-    #[arg(long, value_name = "URL")]
-    pub postgres: Option<String>,
-    /// Mail address of the first user of an empty installation.
-    #[arg(long, default_value = "admin@localhost.localdomain", value_name = "ADDRESS")]
-    pub admin_email: String,
-    /// File with the first user's password; without it one is made and printed once.
-    #[arg(long, value_name = "FILE")]
-    pub admin_password_file: Option<PathBuf>,
+    /// Servers to use instead of what is embedded.
+    #[command(flatten)]
+    pub servers: Servers,
+    /// The first user of an empty installation.
+    #[command(flatten)]
+    pub first_user: FirstUserOptions,
     /// Requests that carry this in x-bypass-rate-limit skip the rate limit.
     #[arg(long, value_name = "TOKEN")]
     pub rate_limit_bypass_token: Option<String>,
@@ -96,6 +105,20 @@ pub struct UpOptions {
     /// How long the decision log is kept once folded.
     #[arg(long, default_value = "7d", value_name = "DURATION", value_parser = duration)]
     pub log_retention: Duration,
+    /// Shortest time between two emissions to the rollups; 50ms, with ClickHouse 100ms.
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub emit_interval: Option<Duration>,
+}
+
+/// The first user of an empty installation.
+#[derive(Clone, Debug, Args)]
+pub struct FirstUserOptions {
+    /// Mail address of the first user of an empty installation.
+    #[arg(long, default_value = "admin@localhost.localdomain", value_name = "ADDRESS")]
+    pub admin_email: String,
+    /// File with the first user's password; without it one is made and printed once.
+    #[arg(long, value_name = "FILE")]
+    pub admin_password_file: Option<PathBuf>,
 }
 
 /// Options of the demo.
@@ -127,9 +150,12 @@ pub struct DemoServerOptions {
     /// Data directory to use and keep.
     #[arg(long, value_name = "DIRECTORY")]
     pub data_dir: Option<PathBuf>,
-    /// A Postgres server to use instead of the embedded one.
-    #[arg(long, value_name = "URL")]
-    pub postgres: Option<String>,
+    /// Servers to use instead of what is embedded.
+    #[command(flatten)]
+    pub servers: Servers,
+    /// Shortest time between two emissions to the rollups; 50ms, with ClickHouse 100ms.
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub emit_interval: Option<Duration>,
 }
 
 impl DemoServerOptions {
@@ -137,13 +163,12 @@ impl DemoServerOptions {
     #[must_use]
     pub fn into_up(self, data_dir: PathBuf) -> UpOptions {
         UpOptions {
-            listen: self.listen,
+            listen: Listen { listen: self.listen, admin_listen: None },
             advertise: None,
-            admin_listen: None,
             data_dir,
-            postgres: self.postgres,
-            admin_email: "demo@flagmint.example".into(),
-            admin_password_file: None,
+            servers: self.servers,
+            first_user: FirstUserOptions { admin_email: "demo@flagmint.example".into(), admin_password_file: None },
+            emit_interval: self.emit_interval,
             rate_limit_bypass_token: None,
             qa_routes: false,
             log_partitions: 1,
@@ -221,9 +246,20 @@ pub struct AuditOptions {
 /// Options of the migration.
 #[derive(Clone, Debug, Args)]
 pub struct MigrateOptions {
-    /// The Postgres server.
-    #[arg(long, value_name = "URL")]
-    pub postgres: String,
+    /// The servers.
+    #[command(flatten)]
+    pub servers: Servers,
+}
+
+/// Options of the move of an embedded installation's data.
+#[derive(Clone, Debug, Args)]
+pub struct MigrateDataOptions {
+    /// Data directory of the installation; it must not be running.
+    #[arg(long, default_value = "./flagmint-data", value_name = "DIRECTORY")]
+    pub data_dir: PathBuf,
+    /// ClickHouse.
+    #[command(flatten)]
+    pub clickhouse: servers::ClickHouse,
 }
 
 /// Reads `500ms`, `20s`, `5m`, `2h`, `7d`.

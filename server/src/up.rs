@@ -1,11 +1,11 @@
-//! `flagmint up`: all roles in one process, until SIGTERM or Ctrl-C. And `flagmint migrate`.
-
-use flagmint_control_plane as control_plane;
+//! `flagmint up`: all roles in one process, until SIGTERM or Ctrl-C.
 
 use crate::exit::Failure;
-use crate::installation::{FirstUser, Installation};
+use crate::installation::{Installation, Place};
 use crate::limits::DRAIN_MAX;
-use crate::options::{MigrateOptions, UpOptions};
+use crate::options::UpOptions;
+use crate::piece::first_user::FirstUser;
+use crate::piece::process::interrupted;
 use crate::postgres::Postgres;
 
 /// Serves until told to stop.
@@ -13,10 +13,10 @@ use crate::postgres::Postgres;
 /// # Errors
 /// If a resource cannot be had.
 pub fn up(options: UpOptions) -> Result<(), Failure> {
-    let first_user = FirstUser::of(&options)?;
+    let first_user = FirstUser::of(&options.first_user)?;
     with_installation(options, first_user, async |installation| {
         println!("flagmint {} serves on {}", env!("CARGO_PKG_VERSION"), installation.url());
-        installation.interrupted().await;
+        interrupted().await;
         Ok(())
     })
 }
@@ -29,19 +29,19 @@ pub fn with_installation<W>(options: UpOptions, first_user: FirstUser, work: W) 
 where
     W: AsyncFnOnce(&Installation) -> Result<(), Failure>,
 {
-    let directory = crate::installation::lock(&options)?;
+    let place = Place::take(&options)?;
     // Started from this thread, which lives as long as the process: Postgres ends with the thread that started it.
-    let postgres = match &options.postgres {
+    let postgres = match &options.servers.postgres {
         Some(_) => None,
         None => Some(Postgres::start(&options.data_dir).map_err(|error| Failure::resource("Postgres", error))?),
     };
-    let url = options.postgres.clone().or_else(|| postgres.as_ref().map(|postgres| postgres.url().to_owned()));
+    let url = options.servers.postgres.clone().or_else(|| postgres.as_ref().map(|postgres| postgres.url().to_owned()));
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::resource("runtime", error))?;
     let worked = runtime.block_on(async {
-        let installation = Installation::start(&options, directory, &url.unwrap_or_default(), &first_user).await?;
+        let installation = Installation::start(&options, place, &url.unwrap_or_default(), &first_user).await?;
         let worked = work(&installation).await;
         tokio::time::timeout(DRAIN_MAX, installation.drain()).await.unwrap_or_else(|_| {
             Err(Failure::Resource(format!("the drain took longer than {} s", DRAIN_MAX.as_secs())))
@@ -53,19 +53,4 @@ where
         postgres.stop().map_err(|error| Failure::resource("Postgres", error))?;
     }
     worked
-}
-
-/// Applies the Postgres migrations.
-///
-/// # Errors
-/// If Postgres cannot be had or refuses.
-pub fn migrate(options: &MigrateOptions) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.map_err(|error| Failure::resource("runtime", error))?.block_on(async {
-        let refuse = |error: control_plane::DbError| Failure::resource("Postgres", error);
-        let pool = control_plane::connect(&options.postgres).map_err(refuse)?;
-        control_plane::migrate(&pool).await.map_err(refuse)?;
-        println!("Postgres is up to date");
-        Ok(())
-    })
 }

@@ -1,6 +1,6 @@
 //! The last good configuration on disk, so that an evaluator can start with Postgres away.
 //!
-//! A directory holds a file per environment and one of the keys (their hashes). Each is a line `flagmint-configuration VERSION SHA256`
+//! A directory holds a file per environment, one of the keys (their hashes) and one of the secret that the instances share. Each is a line `flagmint-configuration VERSION SHA256`
 //! and JSON, is replaced by a rename, and is readable by its owner alone, since it holds the keys of pseudonyms. A file that is damaged or
 //! of another version is left out; without that of the keys nothing can be served. Keys that had expired or were revoked when
 //! it was written, or expire afterwards, are refused as ever.
@@ -22,6 +22,7 @@ use thiserror::Error;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
+use zeroize::Zeroizing;
 
 use crate::directory::{Directory, KeyFacts, KeyHash};
 use crate::engine::CompiledEnvironment;
@@ -32,6 +33,7 @@ use crate::snapshot::{Configuration, Snapshot, SnapshotError, recorded_outcomes}
 const MAGIC: &str = "flagmint-configuration";
 const VERSION: u32 = 1;
 const KEYS_FILE: &str = "keys";
+const SECRET_FILE: &str = "secret";
 
 /// Why there is no copy to start from.
 #[derive(Debug, Error)]
@@ -154,6 +156,7 @@ pub struct LastGood {
 struct Pending {
     snapshots: BTreeMap<EnvironmentId, KeptSnapshot>,
     keys: Option<Vec<KeptKey>>,
+    secret: Option<Zeroizing<[u8; 32]>>,
     /// All environments there are.
     known: Option<HashSet<EnvironmentId>>,
 }
@@ -242,6 +245,16 @@ impl LastGood {
         self.changed.notify_one();
     }
 
+    pub(super) fn keep_secret(&self, secret: &Zeroizing<[u8; 32]>) {
+        self.pending().secret = Some(secret.clone());
+        self.changed.notify_one();
+    }
+
+    /// The secret that was kept, if it was and its file is sound.
+    pub(super) fn secret(&self) -> Option<Zeroizing<[u8; 32]>> {
+        self.read(SECRET_FILE).ok().map(Zeroizing::new)
+    }
+
     pub(super) fn keep_only(&self, environments: Vec<EnvironmentId>) {
         self.pending().known = Some(environments.into_iter().collect());
         self.changed.notify_one();
@@ -256,6 +269,7 @@ impl LastGood {
                 () = shutdown.cancelled() => is_last = true,
             }
             let own = Arc::clone(&self);
+            // What could not be written is tried again with the next comparison with Postgres, seconds later.
             if let Ok(Err(error)) = tokio::task::spawn_blocking(move || own.write_pending()).await {
                 metrics::counter!("flagmint_evaluator_copy_failures_total").increment(1);
                 warn!(%error, "the copy of the configuration could not be written; a start with Postgres away would serve an older one");
@@ -265,14 +279,31 @@ impl LastGood {
 
     fn write_pending(&self) -> Result<(), CopyError> {
         let pending = std::mem::take(&mut *self.pending());
+        let written = self.write_all(&pending);
+        if written.is_err() {
+            let mut held = self.pending();
+            for (environment, snapshot) in pending.snapshots {
+                held.snapshots.entry(environment).or_insert(snapshot);
+            }
+            held.keys = held.keys.take().or(pending.keys);
+            held.secret = held.secret.take().or(pending.secret);
+            held.known = held.known.take().or(pending.known);
+        }
+        written
+    }
+
+    fn write_all(&self, pending: &Pending) -> Result<(), CopyError> {
         for (environment, snapshot) in &pending.snapshots {
             self.replace(&environment.to_string(), snapshot)?;
+        }
+        if let Some(secret) = &pending.secret {
+            self.replace(SECRET_FILE, &**secret)?;
         }
         // The keys last: with them the copy is one to start from.
         if let Some(keys) = &pending.keys {
             self.replace(KEYS_FILE, keys)?;
         }
-        let Some(known) = pending.known else { return Ok(()) };
+        let Some(known) = &pending.known else { return Ok(()) };
         for environment in self.environments()?.into_iter().filter(|environment| !known.contains(environment)) {
             let path = self.path.join(environment.to_string());
             fs::remove_file(&path).map_err(|source| CopyError::Io { path, source })?;
@@ -374,6 +405,10 @@ mod tests {
         assert!(directory.is_loaded() && directory.is_source_away());
         assert_eq!(directory.copy_written_us(), Some(loaded.written_us));
         assert_eq!(directory.versions()[&EnvironmentId(Uuid::from_u128(10))], 2, "the later of two");
+        assert_eq!(copy.secret(), None);
+        copy.keep_secret(&Zeroizing::new([9; 32]));
+        copy.write_pending().unwrap();
+        assert_eq!(copy.secret().as_deref(), Some(&[9; 32]));
         let usable = ["good", "old", "gone", "other"].map(|text| directory.authenticate(text, 499).is_some());
         assert_eq!(usable, [true, true, false, false]);
         assert!(directory.authenticate("old", 500).is_none(), "it expires with Postgres away, too");
@@ -405,6 +440,21 @@ mod tests {
         copy.keep(kept(10, 2));
         copy.write_pending().unwrap();
         assert_ne!(inode(10), before);
+    }
+
+    #[test]
+    fn what_could_not_be_written_is_not_forgotten() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("configuration");
+        let copy = LastGood::open(&path).unwrap();
+        fs::remove_dir(&path).unwrap();
+        copy.keep(kept(10, 1));
+        copy.keep_keys(vec![]);
+        assert!(copy.write_pending().is_err());
+        fs::create_dir(&path).unwrap();
+        copy.write_pending().unwrap();
+        assert_eq!(copy.environments().unwrap(), [EnvironmentId(Uuid::from_u128(10))]);
+        assert!(copy.read::<Vec<KeptKey>>(KEYS_FILE).unwrap().is_empty());
     }
 
     #[tokio::test(flavor = "multi_thread")]

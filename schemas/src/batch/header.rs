@@ -72,6 +72,10 @@ const FLAG_CLOSING: u32 = 1;
 impl BatchHeader {
     /// Encoded size in bytes.
     pub const LEN: usize = 112;
+
+    /// Where the bytes of the environment stand.
+    pub const ENVIRONMENT: std::ops::Range<usize> = 64..80;
+
     /// The version of the columns written today.
     pub const SCHEMA: u16 = 1;
 
@@ -181,6 +185,12 @@ mod tests {
         assert_eq!(BatchHeader::decode(&header().encode()), Ok(header()));
         let plain = BatchHeader { closing: false, ..header() };
         assert_eq!(BatchHeader::decode(&plain.encode()), Ok(plain));
+    }
+
+    #[test]
+    fn the_environment_is_where_it_is_said_to_be() {
+        let bytes = header().encode();
+        assert_eq!(bytes[BatchHeader::ENVIRONMENT], *header().environment.0.as_bytes());
     }
 
     #[test]

@@ -1,12 +1,12 @@
 //! The audit of a data directory that nobody runs: what the log still holds is folded, then the ledger is read.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use chrono::{DateTime, Duration, SecondsFormat, Utc};
 use flagmint_aggregator as aggregator;
-use flagmint_log::{LocalLog, Options as LogOptions};
+use flagmint_log::{DecisionLog as _, LocalLog, Options as LogOptions};
 use flagmint_schemas::ids::OrganizationId;
 use flagmint_schemas::rollup::{CellValue, Table};
 use flagmint_store::parquet::ParquetStore;
@@ -26,6 +26,16 @@ const HOUR_US: i64 = 3_600_000_000;
 /// If the directory is in use or cannot be read.
 pub async fn hours(options: &AuditOptions) -> Result<Vec<Hour>, Failure> {
     let directory = options.data_dir.clone().unwrap_or_else(|| PathBuf::from("./flagmint-data"));
+    let (store, _epoch) = fold_all(&directory).await?;
+    let hours = ledger(&store, options, &range(options)?).await?;
+    Ok(hours.into_values().map(finish).collect())
+}
+
+/// The rollups of a directory that nobody runs, with everything that its log holds, and the log's epoch.
+///
+/// # Errors
+/// If there is no installation, or it is in use or damaged.
+pub async fn fold_all(directory: &Path) -> Result<(Arc<ParquetStore>, u64), Failure> {
     if !directory.join("log").is_dir() {
         return Err(Failure::Usage(format!("{} holds no installation", directory.display())));
     }
@@ -33,10 +43,9 @@ pub async fn hours(options: &AuditOptions) -> Result<Vec<Hour>, Failure> {
     let log = LocalLog::open(LogOptions::new(directory.join("log"), 1)).map_err(|error| refuse(&error))?;
     let store = ParquetStore::open(&directory.join("rollups"), &flagmint_store::parquet::Options::default())
         .map_err(|error| refuse(&error))?;
-    let store = Arc::new(store);
+    let (store, epoch) = (Arc::new(store), log.epoch());
     fold(log, Arc::clone(&store)).await?;
-    let hours = ledger(&store, options, &range(options)?).await?;
-    Ok(hours.into_values().map(finish).collect())
+    Ok((store, epoch))
 }
 
 type Hours = BTreeMap<(i64, OrganizationId), Hour>;

@@ -4,6 +4,7 @@ mod broken_files;
 mod clients;
 mod clock;
 mod config_sync;
+mod failpoints;
 mod faults;
 mod hostile;
 mod installation;

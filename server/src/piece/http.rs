@@ -51,8 +51,8 @@ pub fn finish(router: Router) -> Router {
 }
 
 async fn ready(State(own): State<Own>) -> Response {
-    let report = own.health.report();
-    let status = if own.health.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let (is_ready, report) = own.health.look().await;
+    let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(report)).into_response()
 }
 

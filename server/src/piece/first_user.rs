@@ -7,7 +7,7 @@ use rand::Rng as _;
 use rand::distr::Alphanumeric;
 
 use crate::exit::Failure;
-use crate::options::UpOptions;
+use crate::options::FirstUserOptions;
 
 const PASSWORD_CHARS: usize = 24;
 
@@ -26,7 +26,7 @@ impl FirstUser {
     ///
     /// # Errors
     /// If the file cannot be read.
-    pub fn of(options: &UpOptions) -> Result<Self, Failure> {
+    pub fn of(options: &FirstUserOptions) -> Result<Self, Failure> {
         let given = options.admin_password_file.as_deref().map(read_password).transpose()?;
         Ok(Self {
             email: options.admin_email.clone(),
