@@ -4,7 +4,6 @@
 use std::str::FromStr;
 
 use rand::RngCore;
-use sqlx::migrate::MigrateError;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
 pub use sqlx::types::Json;
