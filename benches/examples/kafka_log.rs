@@ -111,7 +111,7 @@ impl World {
     }
 
     fn append(&mut self, batch: &Batch, partition: u32) -> Append {
-        let codec = if batch.decisions.len() < PROTOBUF_DECISIONS_BELOW { Codec::Protobuf } else { Codec::Arrow };
+        let codec = if batch.decisions.len() < PROTOBUF_DECISIONS_BELOW { Codec::Protobuf } else { Codec::Packed };
         let header = BatchHeader {
             codec,
             schema: BatchHeader::SCHEMA,
