@@ -53,6 +53,12 @@ async fn plant(http: &reqwest::Client, url: &str, key: &str) {
             assert_eq!(request.send().await.expect("an answer").status(), 200);
         }
     }
+    for context in contexts() {
+        let body = json!({ "context": context });
+        for path in ["/ofrep/v1/evaluate/flags", "/ofrep/v1/evaluate/flags/checkout"] {
+            assert_eq!(post(path).json(&body).send().await.expect("an answer").status(), 200);
+        }
+    }
     let now = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
     let event = |kind: &str| {
         json!({ "flagKey": "checkout", "kind": kind, "eventName": MARK, "variationValue": MARK, "timestamp": now,
@@ -65,7 +71,7 @@ async fn plant(http: &reqwest::Client, url: &str, key: &str) {
     // What cannot be read is refused, and not written down either.
     let bad =
         [format!("{{\"context\":{{\"key\":\"{MARK}\""), format!("[\"{MARK}\"]"), format!("{{\"context\":\"{MARK}\"}}")];
-    for path in ["/evaluator/evaluate", "/evaluator/events"] {
+    for path in ["/evaluator/evaluate", "/evaluator/events", "/ofrep/v1/evaluate/flags"] {
         for body in &bad {
             assert_eq!(post(path).body(body.clone()).send().await.expect("an answer").status(), 400);
         }
