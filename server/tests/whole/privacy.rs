@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 
-use crate::support::{PATIENCE, Person, Server, Shop, flagmint, machine};
+use crate::support::{PATIENCE, Person, Server, Shop, flagmint_logging, machine};
 
 /// In every planted key, address and text, and in nothing else.
 const MARK: &str = "pl4nted";
@@ -210,8 +210,8 @@ impl Run {
     /// Everything embedded, and every line that it says in a file.
     fn start(&self) -> Server {
         let lines = File::options().append(true).create(true).open(self.log_lines()).expect("a file");
-        let mut command = flagmint(&self.data_dir());
-        command.args(["--log-level", "debug"]).stderr(Stdio::from(lines));
+        let mut command = flagmint_logging(&self.data_dir(), "debug");
+        command.stderr(Stdio::from(lines));
         Server::start(command)
     }
 
