@@ -26,19 +26,25 @@ pub(super) struct Sighting<'a> {
     pub client: u32,
 }
 
+impl Sighting<'_> {
+    /// When its attributes were seen: before all others if it knows none.
+    const fn known_us(&self) -> i64 {
+        if self.attributes_json.is_empty() || self.seen_us < 0 { 0 } else { self.seen_us }
+    }
+}
+
 impl Profile {
     /// The first sighting.
     pub fn new(sighting: Sighting<'_>) -> Self {
-        let Sighting { seen_us, attributes_json, omitted, client } = sighting;
-        let seen_us = if attributes_json.is_empty() { 0 } else { seen_us.max(0) };
-        Self { seen_us, attributes_json: attributes_json.into(), omitted, client }
+        let Sighting { attributes_json, omitted, client, .. } = sighting;
+        Self { seen_us: sighting.known_us(), attributes_json: attributes_json.into(), omitted, client }
     }
 
     /// Takes a sighting in: the later wins, of two at the same time the greater text, which is what stores do when they merge.
     #[inline]
     pub fn update(&mut self, sighting: Sighting<'_>, clients: &IndexSet<Client, Seeded>) {
-        let seen_us = sighting.seen_us.max(0);
-        if seen_us < self.seen_us || sighting.attributes_json.is_empty() {
+        let seen_us = sighting.known_us();
+        if seen_us < self.seen_us {
             return;
         }
         let is_same = self.client == sighting.client
@@ -98,7 +104,12 @@ mod tests {
         assert!(render(&profile).contains(r#"{"n":2}"#));
         profile.update(see(6, "", 1), &clients);
         assert!(render(&profile).starts_with(r#"0000000000000005{"attributes":{"n":2},"#), "it knows no attributes");
-        let mut profile = Profile::new(see(7, "", 1));
+        let mut profile = Profile::new(see(7, "", 0));
+        profile.update(see(6, "", 1), &clients);
+        assert!(
+            render(&profile).contains(r#""name":"b""#),
+            "of two that know none the greater, too, whichever came first"
+        );
         assert!(render(&profile).starts_with(r#"0000000000000000{"attributes":{},"#), "and loses against whoever does");
         profile.update(see(6, "{}", 1), &clients);
         assert!(render(&profile).starts_with(r#"0000000000000006{"attributes":{},"#));

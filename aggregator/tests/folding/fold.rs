@@ -335,7 +335,7 @@ fn an_environment_in_several_partitions_has_the_same_totals() {
             let mut totals = merged.totals();
             // Chunks are of the log, and what a silent producer may have taken along is estimated per partition.
             totals.0.retain(|(table, _), _| !matches!(table, Table::Chunks | Table::Ledger));
-            let folded = merged.sum(Table::Ledger, "decisions", |_| true);
+            let folded = merged.sum(Table::Ledger, "counted", |_| true);
             (totals, folded)
         };
         let in_one = fold_in(&|_| 1);

@@ -79,6 +79,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "context", seeds: CONTEXTS, prepare: context },
     Target { name: "evaluate", seeds: BODIES, prepare: || post("/evaluator/evaluate") },
     Target { name: "events", seeds: EVENTS, prepare: || post("/evaluator/events") },
+    Target { name: "ofrep", seeds: BODIES, prepare: || post("/ofrep/v1/evaluate/flags") },
+    Target { name: "ofrep_one", seeds: BODIES, prepare: || post("/ofrep/v1/evaluate/flags/split") },
     Target { name: "canonical_json", seeds: JSON, prepare: canonical },
     Target { name: "websocket", seeds: MESSAGES, prepare: websocket },
 ];

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 
-use crate::support::{PATIENCE, Person, Server, Shop, flagmint, machine};
+use crate::support::{PATIENCE, Person, Server, Shop, flagmint_logging, machine};
 
 /// In every planted key, address and text, and in nothing else.
 const MARK: &str = "pl4nted";
@@ -53,6 +53,12 @@ async fn plant(http: &reqwest::Client, url: &str, key: &str) {
             assert_eq!(request.send().await.expect("an answer").status(), 200);
         }
     }
+    for context in contexts() {
+        let body = json!({ "context": context });
+        for path in ["/ofrep/v1/evaluate/flags", "/ofrep/v1/evaluate/flags/checkout"] {
+            assert_eq!(post(path).json(&body).send().await.expect("an answer").status(), 200);
+        }
+    }
     let now = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
     let event = |kind: &str| {
         json!({ "flagKey": "checkout", "kind": kind, "eventName": MARK, "variationValue": MARK, "timestamp": now,
@@ -65,7 +71,7 @@ async fn plant(http: &reqwest::Client, url: &str, key: &str) {
     // What cannot be read is refused, and not written down either.
     let bad =
         [format!("{{\"context\":{{\"key\":\"{MARK}\""), format!("[\"{MARK}\"]"), format!("{{\"context\":\"{MARK}\"}}")];
-    for path in ["/evaluator/evaluate", "/evaluator/events"] {
+    for path in ["/evaluator/evaluate", "/evaluator/events", "/ofrep/v1/evaluate/flags"] {
         for body in &bad {
             assert_eq!(post(path).body(body.clone()).send().await.expect("an answer").status(), 400);
         }
@@ -204,8 +210,8 @@ impl Run {
     /// Everything embedded, and every line that it says in a file.
     fn start(&self) -> Server {
         let lines = File::options().append(true).create(true).open(self.log_lines()).expect("a file");
-        let mut command = flagmint(&self.data_dir());
-        command.args(["--log-level", "debug"]).stderr(Stdio::from(lines));
+        let mut command = flagmint_logging(&self.data_dir(), "debug");
+        command.stderr(Stdio::from(lines));
         Server::start(command)
     }
 

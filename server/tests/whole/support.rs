@@ -28,10 +28,15 @@ pub struct Server {
 
 /// The binary with options that every test wants.
 pub fn flagmint(data_dir: &Path) -> Command {
+    flagmint_logging(data_dir, "warn")
+}
+
+/// The same with another level of what it says on standard error.
+pub fn flagmint_logging(data_dir: &Path, level: &str) -> Command {
     let password = data_dir.with_extension("password");
     std::fs::write(&password, PASSWORD).expect("a password file");
     let mut command = Command::new(env!("CARGO_BIN_EXE_flagmint"));
-    command.args(["up", "--listen", "127.0.0.1:0", "--admin-email", EMAIL, "--log-level", "warn"]);
+    command.args(["up", "--listen", "127.0.0.1:0", "--admin-email", EMAIL, "--log-level", level]);
     command.arg("--data-dir").arg(data_dir).arg("--admin-password-file").arg(password);
     command
 }
