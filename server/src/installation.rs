@@ -10,6 +10,7 @@ mod health;
 mod http;
 mod maintenance;
 mod metering;
+mod openapi;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -121,7 +122,7 @@ impl Installation {
         tokio::spawn(metering::record(writes, recorder.clone()));
         let health =
             Arc::new(Health { directory: Arc::clone(&directory), recorder: recorder.clone(), aggregator: statuses });
-        let own = Own { metrics: metrics.clone(), health, openapi: Arc::new(openapi()) };
+        let own = Own { metrics: metrics.clone(), health, openapi: Arc::new(openapi::document()) };
         let names = query_api::Directory::connect(postgres).map_err(|error| Failure::resource("Postgres", error))?;
         let query = QueryApi::new(Arc::clone(&store), names);
         let control = ControlPlane::new(pool, control_plane::Settings::default(), Some(metered));
@@ -282,13 +283,6 @@ async fn data_plane(
 
 fn recorder_settings(data_dir: &Path) -> flagmint_ingest::Settings {
     flagmint_ingest::Settings { spool_directory: data_dir.join("spool"), ..flagmint_ingest::Settings::default() }
-}
-
-fn openapi() -> serde_json::Value {
-    let mut document = control_plane::openapi();
-    document.merge(flagmint_evaluator::http::openapi());
-    document.merge(query_api::openapi());
-    serde_json::to_value(document).unwrap_or_default()
 }
 
 fn serve(listener: TcpListener, router: Router, shutdown: CancellationToken) -> JoinHandle<()> {
