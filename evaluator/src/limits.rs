@@ -161,6 +161,13 @@ pub const HEAD_BYTES_MAX: usize = 128 * 1024;
 /// A client that reads nothing of what it is sent for this long is given up: heartbeats come every 15 s, and networks recover in less.
 pub const UNREAD_MAX: Duration = Duration::from_secs(20);
 
+/// Requests with bad keys from one address in a minute that are answered as such: a fleet of a hundred clients with an old key that
+/// polls, and no search for a key.
+pub const BAD_KEYS_PER_MINUTE: u32 = 120;
+
+/// Slots of the table of addresses with bad keys: 128 kB, and few of a thousand addresses share one.
+pub const BAD_KEY_SLOTS: usize = 8192;
+
 /// Pause after a connection could not be accepted: descriptors come back when others close.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 

@@ -1,12 +1,13 @@
 //! Accepts connections and speaks HTTP on them, within limits: how many there are, from how many addresses, how long a client may
 //! take to send a head, and how long it may leave what it is sent unread. Everything that keeps sockets open cheap is here.
 
+mod bad_keys;
 mod guarded;
 mod lean;
 
 use std::collections::HashMap;
 use std::convert::Infallible;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -25,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use tower::Service as _;
 use tracing::{debug, warn};
 
+use self::bad_keys::BadKeys;
 use self::guarded::Guarded;
 use crate::limits::{
     ACCEPT_PAUSE, BACKLOG, CONNECTIONS_MAX, CONNECTIONS_PER_ADDRESS_MAX, HEAD_BYTES_MAX, HEAD_READ_MAX,
@@ -71,6 +73,7 @@ pub fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
 /// Serves until `shutdown`, then until the requests under way are answered.
 pub async fn serve(listener: TcpListener, router: Router, limits: Limits, shutdown: CancellationToken) {
     let addresses = Arc::new(Addresses::default());
+    let served = Served { router, bad_keys: Arc::default() };
     // Every connection holds a sender: when the last is dropped, all have ended.
     let (alive, mut ended) = mpsc::channel::<Infallible>(1);
     loop {
@@ -86,7 +89,7 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits, shutdo
             }
         };
         let Some(place) = Addresses::admit(&addresses, peer.ip(), &limits) else { continue };
-        let connection = connection(stream, peer, router.clone(), limits, shutdown.clone());
+        let connection = connection(stream, peer, served.clone(), limits, shutdown.clone());
         let alive = alive.clone();
         tokio::spawn(async move {
             connection.await;
@@ -106,7 +109,14 @@ async fn pause_after(error: &std::io::Error) {
     }
 }
 
-async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, limits: Limits, shutdown: CancellationToken) {
+/// What all connections of a listener share.
+#[derive(Clone)]
+struct Served {
+    router: Router,
+    bad_keys: Arc<BadKeys>,
+}
+
+async fn connection(stream: TcpStream, peer: SocketAddr, served: Served, limits: Limits, shutdown: CancellationToken) {
     // Answers are one small write: waiting for more to send would only delay them.
     let _ = stream.set_nodelay(true);
     // A peer that vanished without a word acknowledges nothing.
@@ -118,19 +128,20 @@ async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, limits:
     let Ok(first) = first else { return };
     let stream = Guarded::new(stream, limits.unread_max);
     match first {
-        Some(head) => lean::serve(stream, head, router).await,
+        Some(head) => lean::serve(stream, head, served.router).await,
         // In a place of its own, since a connection that is a stream needs much less.
-        None => Box::pin(http(stream, peer, router, limits, shutdown)).await,
+        None => Box::pin(http(stream, peer, served, limits, shutdown)).await,
     }
 }
 
 /// HTTP/1.1 or HTTP/2, whichever the client speaks.
-async fn http(stream: Guarded, peer: SocketAddr, router: Router, limits: Limits, shutdown: CancellationToken) {
+async fn http(stream: Guarded, peer: SocketAddr, served: Served, limits: Limits, shutdown: CancellationToken) {
     let io = TokioIo::new(stream);
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(ConnectInfo(peer));
         let request: Request = request.map(Body::new);
-        router.clone().call(request)
+        let Served { mut router, bad_keys } = served.clone();
+        async move { router.call(request).await.map(|reply| bad_keys.limited(peer.ip(), reply)) }
     });
     let mut builder = Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.head_read_max).max_buf_size(HEAD_BYTES_MAX);
@@ -145,6 +156,14 @@ async fn http(stream: Guarded, peer: SocketAddr, router: Router, limits: Limits,
     };
     if let Err(error) = served {
         debug!(%error, "a connection ended");
+    }
+}
+
+/// What one client controls: an IPv4 address, or an IPv6 network of 64 bits.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into(),
+        v4 @ IpAddr::V4(_) => v4,
     }
 }
 
@@ -177,6 +196,7 @@ impl Addresses {
         if counts.all >= limits.connections_max {
             return refuse("all");
         }
+        let address = network(address);
         let of_address = counts.by_address.entry(address).or_default();
         if *of_address >= limits.per_address_max {
             return refuse("per_address");

@@ -11,6 +11,7 @@ mod http;
 pub mod maintenance;
 pub mod management;
 mod metering;
+mod openapi;
 pub mod process;
 pub mod querying;
 pub mod servers;

@@ -53,6 +53,7 @@ async fn a_flag_is_seeded_published_audited_and_metered_once() {
                 {"id": variations[1]["id"], "value": false, "key": "off", "name": "Off"}],
             "rollouts": {}, "analytics_enabled": true}])
         );
+        assert_eq!(compiled["metadata"].to_string(), r#"{"new-checkout":{"b":1,"a":2}}"#);
     }
     assert_eq!(api.audited("flag.created").await, 1);
     let metered = api.metered();

@@ -16,6 +16,7 @@ use utoipa::openapi::OpenApi;
 use super::descriptors;
 use super::health::{Check, Health};
 use super::http::{self, Own};
+use super::openapi;
 use crate::exit::Failure;
 use crate::limits::DRAIN_REQUESTS_MAX;
 use crate::telemetry;
@@ -130,7 +131,7 @@ impl Assembly {
     /// If the address taken cannot be read.
     pub fn start(self) -> Result<Process, Failure> {
         let address = self.address()?;
-        let openapi = serde_json::to_value(self.openapi.unwrap_or_default()).unwrap_or_default();
+        let openapi = openapi::document(self.openapi.unwrap_or_default());
         let own = Own { metrics: self.metrics.clone(), health: Arc::new(self.health), openapi: Arc::new(openapi) };
         let requests = CancellationToken::new();
         let router = http::own_routes(own.clone()).merge(self.router);

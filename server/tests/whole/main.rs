@@ -1,5 +1,6 @@
 //! The whole binary, started as a person starts it.
 
+mod bad_keys;
 mod broken_files;
 mod clients;
 mod clock;

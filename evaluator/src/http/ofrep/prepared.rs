@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 use super::context::context_of;
 use super::error::{KEY_MISSING_DETAILS, OfrepError};
 use super::reply::{Failure, Success};
+use crate::config_sync::canonical_json;
 use crate::contexts::{Seen, SeenContexts};
 use crate::engine::{CompiledEnvironment, Decision, Outcome};
 use crate::snapshot::Snapshot;
@@ -144,28 +145,8 @@ fn digest(snapshot: &Snapshot, seen: &Seen) -> String {
     let mut hash = Sha256::new_with_prefix(b"1");
     hash.update(snapshot.identity.environment.0.as_bytes());
     hash.update(snapshot.version.to_be_bytes());
-    let mut context = String::new();
-    push_sorted(&mut context, seen.context.members());
-    hash.update(context.as_bytes());
+    hash.update(canonical_json(&Value::Object(seen.context.members().clone())));
     hex(&hash.finalize()[..16])
-}
-
-/// JSON with the members of each object in one order, so that contexts that differ in order alone are one.
-fn push_sorted(out: &mut String, members: &Map<String, Value>) {
-    let mut members: Vec<_> = members.iter().collect();
-    members.sort_unstable_by_key(|(name, _)| *name);
-    for (name, value) in members {
-        out.push_str(&Value::from(name.as_str()).to_string());
-        match value {
-            Value::Object(members) => {
-                out.push('{');
-                push_sorted(out, members);
-                out.push('}');
-            }
-            value => out.push_str(&crate::engine::json_text(value)),
-        }
-        out.push(',');
-    }
 }
 
 fn tag(text: &str) -> HeaderValue {
