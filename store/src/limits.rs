@@ -70,6 +70,9 @@ pub const REWRITE_SECONDS_MAX: u64 = 1800;
 /// Rewriting keeps this much in memory of ClickHouse, bytes, before it goes on with files; it may take three times as much.
 pub const REWRITE_MEMORY_BYTES: u64 = 1024 * 1024 * 1024;
 
+/// Rewritten rows with sketches are gathered up to this many bytes before they are inserted: few inserts, and little memory.
+pub const REWRITE_INSERT_BYTES: usize = 16 * 1024 * 1024;
+
 /// What an answer may take longer than ClickHouse works on it, seconds.
 pub const ANSWER_WAIT_S: u64 = 10;
 

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
 use flagmint_schemas::rollup::{Role, Table};
 use serde::Deserialize;
 
@@ -17,7 +18,9 @@ use super::question::{Merge, literal};
 use super::rewrites::{Level, Rewrites, total_keys};
 use crate::StoreError;
 use crate::check::rewritten_keys;
-use crate::limits::{CLOSE_MARGIN_US, DAY_RETENTION_US, DAY_US, HOUR_US, LATE_EVENTS_US, MINUTE_RETENTION_US};
+use crate::limits::{
+    CLOSE_MARGIN_US, DAY_RETENTION_US, DAY_US, HOUR_US, LATE_EVENTS_US, MINUTE_RETENTION_US, REWRITE_INSERT_BYTES,
+};
 
 #[derive(Deserialize)]
 struct Moment {
@@ -153,15 +156,26 @@ impl Shared {
         let into = format!("INSERT INTO `{name}` ({columns}, `generation`) FORMAT ArrowStream");
         let sql = format!("SELECT *, toUInt64({generation}) AS `generation` FROM ({sql})");
         let mut answer = self.client.answer(Kind::Work, &sql)?;
+        let (mut waiting, mut bytes) = (Vec::new(), 0);
+        // Answers come in hundreds of small batches; an insert costs milliseconds whatever is in it.
         while let Some(rows) = answer.next().await? {
             let merged = merge.read(&rows)?;
             let weighted = insert::weighted(merge.table, &merged);
             let weighted = weighted.ok_or_else(|| StoreError::Fatal(format!("a sketch of {name} is damaged")))?;
             let numbers = rows.column_by_name("generation").cloned();
             let numbers = numbers.ok_or_else(|| StoreError::Fatal("a column is missing".to_owned()))?;
-            self.client.insert(&into, insert::body(&with_column(&weighted, "generation", numbers)?)?).await?;
+            let rows = with_column(&weighted, "generation", numbers)?;
+            bytes += rows.get_array_memory_size();
+            waiting.push(rows);
+            if bytes >= REWRITE_INSERT_BYTES {
+                self.client.insert(&into, insert::body(&joined(&std::mem::take(&mut waiting))?)?).await?;
+                bytes = 0;
+            }
         }
-        Ok(())
+        if waiting.is_empty() {
+            return Ok(());
+        }
+        self.client.insert(&into, insert::body(&joined(&waiting)?)?).await
     }
 
     /// Puts new generations in force, unless somebody else did or it took so long that they may be gone.
@@ -279,4 +293,9 @@ fn with_column(rows: &RecordBatch, name: &str, column: arrow::array::ArrayRef) -
         rows.schema().fields().iter().map(|field| field.name().clone()).zip(rows.columns().iter().cloned()).collect();
     columns.push((name.to_owned(), column));
     RecordBatch::try_from_iter(columns).map_err(|error| StoreError::Fatal(error.to_string()))
+}
+
+/// Batches of one schema, of which there is at least one, as one.
+fn joined(batches: &[RecordBatch]) -> Result<RecordBatch, StoreError> {
+    concat_batches(&batches[0].schema(), batches).map_err(|error| StoreError::Fatal(error.to_string()))
 }
