@@ -4,6 +4,7 @@
 use std::str::FromStr;
 
 use rand::RngCore;
+use sqlx::migrate::MigrateError;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
 pub use sqlx::types::Json;
@@ -69,9 +70,11 @@ pub fn check_url(url: &str) -> Result<(), DbError> {
 pub fn refusal(error: &DbError) -> Option<&'static str> {
     let database = match error {
         DbError::Database(database) => database,
-        DbError::Migrate(_) => {
-            return Some("this program is older than the database, or the database is another program's");
-        }
+        DbError::Migrate(migration) => match &**migration {
+            // The database could not be asked, or did not let us.
+            MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => return refusal(error),
+            _ => return Some("this program is older than the database, or the database is another program's"),
+        },
         DbError::Configuration(_) => return Some("write postgres://user:password@host:5432/database"),
         _ => return None,
     };

@@ -179,7 +179,8 @@ async fn names(database: &str) {
     let key: String = crate::postgres::pseudonym_key().iter().map(|byte| format!("{byte:02x}")).collect();
     sql += &format!(
         "INSERT INTO environment_snapshots (environment_id, project_id, organization_id, compiled, pseudonym_key_id, pseudonym_key)
-         SELECT id, project_id, organization_id, '{{}}', gen_random_uuid(), decode('{key}', 'hex') FROM environments;"
+         SELECT id, project_id, organization_id, '{{}}', gen_random_uuid(), decode('{key}', 'hex') FROM environments
+         ON CONFLICT DO NOTHING;"
     );
     connection.execute(sql.as_str()).await.unwrap();
 }
