@@ -93,7 +93,7 @@ impl<'q> Ask<'q> {
         ("wrapperName" = Option<String>, Query), ("wrapperVersion" = Option<String>, Query),
         ("fullConfig" = Option<String>, Query, description = "true: the whole configuration, to evaluate by oneself"),
         ("sinceVersion" = Option<String>, Query, description = "The configuration version that the client has")),
-    responses((status = 200, content_type = "text/event-stream", body = String,
+    responses((status = 200, content_type = "text/event-stream", body = serde_json::Value,
         description = "Failures are `error` events: session_id_missing, invalid_api_key, subscription_inactive, invalid_context, config_mac_required, internal_error")))]
 pub async fn stream(State(plane): State<DataPlane>, request: Request) -> Response {
     let received = Received::now();
