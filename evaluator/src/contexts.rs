@@ -5,8 +5,10 @@
 //! forgotten; what is asked for again moves back to the young one. Texts are told apart by their SHA-256, so nobody can be taken for
 //! somebody else; comparing the texts would wait for memory longer than the hash takes, as ten thousand of them are in no cache.
 
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use flagmint_ingest::Observed;
 use flagmint_schemas::batch::ObservedContext;
 use hashbrown::HashTable;
 use sha2::{Digest as _, Sha256};
@@ -20,6 +22,19 @@ pub struct Seen {
     pub context: Context,
     /// For the log; `None` only where nothing is recorded.
     pub observed: Option<Arc<ObservedContext>>,
+}
+
+impl Observed for Seen {
+    fn observed(&self) -> Option<&Arc<ObservedContext>> {
+        self.observed.as_ref()
+    }
+}
+
+impl fmt::Debug for Seen {
+    /// Without what the client sent: it holds raw keys.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Seen").field("observed", &self.observed).finish_non_exhaustive()
+    }
 }
 
 struct Entry<T> {

@@ -34,7 +34,7 @@ use thiserror::Error;
 use tokio::task::JoinSet;
 
 use self::environment::EnvironmentState;
-pub use self::environment::{CallFacts, CallerId, CallerName, EnvironmentIdentity, EnvironmentRecorder};
+pub use self::environment::{CallFacts, CallerId, CallerName, EnvironmentIdentity, EnvironmentRecorder, Observed};
 use self::epochs::Epochs;
 use self::flusher::Flusher;
 use self::queue::{Item, Queue, SpoolSpace};

@@ -90,7 +90,7 @@ impl Load {
                 while !is_stopping.load(Ordering::Relaxed) {
                     let call = recorder.begin();
                     let facts = CallFacts { event_time_us: call.received_us(), api_calls: 1, ..CallFacts::default() };
-                    environments[calls as usize % 3].record(&facts, &rows);
+                    environments[calls as usize % 3].record(facts, &rows);
                     calls += 1;
                     drop(call);
                     std::thread::sleep(Duration::from_millis(1));

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use axum::http::HeaderMap;
-use flagmint_ingest::{CallFacts, CallerName};
+use flagmint_ingest::{CallFacts, CallerName, Observed};
 use flagmint_schemas::batch::DecisionRow;
 use flagmint_schemas::decision::{ErrorCode, Transport, Trigger};
 use flagmint_schemas::ids::KeyId;
@@ -77,7 +77,7 @@ impl<'a> Call<'a> {
     pub fn decide_all<R>(
         &self,
         snapshot: &Snapshot,
-        seen: &Seen,
+        seen: &Arc<Seen>,
         facts: CallFacts,
         answer: impl FnOnce(&[Decision]) -> R,
     ) -> R {
@@ -99,7 +99,7 @@ impl<'a> Call<'a> {
         &self,
         snapshot: &Snapshot,
         flag: usize,
-        seen: &Seen,
+        seen: &Arc<Seen>,
         facts: CallFacts,
         answer: impl FnOnce(&Decision) -> Result<R, E>,
     ) -> Result<R, E> {
@@ -111,7 +111,7 @@ impl<'a> Call<'a> {
         Ok(answer)
     }
 
-    fn decided(&self, snapshot: &Snapshot, seen: &Seen, facts: CallFacts, decisions: &[Decision]) {
+    fn decided(&self, snapshot: &Snapshot, seen: &Arc<Seen>, facts: CallFacts, decisions: &[Decision]) {
         let evaluation_ns = facts.evaluation_ns;
         let latency_us = self.record(snapshot, facts, Some(seen), decisions);
         self.plane.observe(latency_us, evaluation_ns, decisions.len());
@@ -124,7 +124,13 @@ impl<'a> Call<'a> {
     }
 
     /// Records the call with its decisions; returns its latency up to here, microseconds.
-    pub fn record(&self, snapshot: &Snapshot, facts: CallFacts, seen: Option<&Seen>, decisions: &[Decision]) -> u32 {
+    pub fn record(
+        &self,
+        snapshot: &Snapshot,
+        facts: CallFacts,
+        seen: Option<&Arc<Seen>>,
+        decisions: &[Decision],
+    ) -> u32 {
         let latency_us = self.received.latency_us();
         let Some(recorder) = &snapshot.recorder else { return latency_us };
         let source = seen.and_then(|seen| seen.context.source()).unwrap_or_default();
@@ -133,7 +139,7 @@ impl<'a> Call<'a> {
             latency_us,
             config_version: snapshot.version,
             caller: recorder.caller(CallerName { source: cut(source), ..self.caller }),
-            context: seen.and_then(|seen| seen.observed.clone()),
+            context: seen.map(|seen| Arc::clone(seen) as Arc<dyn Observed>),
             ..facts
         };
         let row = |decision: &Decision| DecisionRow {
@@ -142,7 +148,7 @@ impl<'a> Call<'a> {
             count: 1,
         };
         // A refusal is counted by the recorder; the reply does not wait for anything it could do about it.
-        let _ = recorder.record_rows(&facts, decisions.iter().map(row));
+        let _ = recorder.record_rows(facts, decisions.iter().map(row));
         latency_us
     }
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use flagmint_ingest::{CallFacts, CallerName, EnvironmentRecorder};
+use flagmint_ingest::{CallFacts, CallerName, EnvironmentRecorder, Observed};
 use flagmint_schemas::batch::{DecisionRow, ObservedContext};
 use flagmint_schemas::decision::{Transport, Trigger};
 use serde_json::{Map, Value, json};
@@ -139,7 +139,7 @@ struct Batch<'a> {
 #[derive(Default)]
 struct User {
     key: String,
-    context: Option<Arc<ObservedContext>>,
+    context: Option<Arc<dyn Observed>>,
 }
 
 impl Batch<'_> {
@@ -166,7 +166,7 @@ impl Batch<'_> {
         };
         let outcome = self.snapshot.reported_outcome(flag, event.variation_value);
         let row = DecisionRow { outcome, bucket: DecisionRow::NO_BUCKET, count: event.count };
-        if recorder.record_rows(&facts, std::iter::once(row)) { Ok(()) } else { Err(Dropped::Refused) }
+        if recorder.record_rows(facts, std::iter::once(row)) { Ok(()) } else { Err(Dropped::Refused) }
     }
 
     fn caller(&self, trigger: Trigger) -> CallerName<'_> {
@@ -178,11 +178,11 @@ impl Batch<'_> {
 
 impl User {
     /// What may be logged of a user: the key, as the pseudonym that contexts of the same user have, and no attributes.
-    fn observed(&mut self, recorder: &EnvironmentRecorder, key: &str) -> Option<Arc<ObservedContext>> {
+    fn observed(&mut self, recorder: &EnvironmentRecorder, key: &str) -> Option<Arc<dyn Observed>> {
         if self.context.is_none() || self.key != key {
             let context = Map::from_iter([("kind".into(), "user".into()), ("key".into(), key.into())]);
             let observed = ObservedContext { attributes_json: String::new(), ..recorder.observe(&context) };
-            self.context = Some(Arc::new(observed));
+            self.context = Some(Arc::new(Arc::new(observed)));
             key.clone_into(&mut self.key);
         }
         self.context.clone()

@@ -210,8 +210,8 @@ impl Connection {
         let received = Received::now();
         let in_flight = plane.directory().begin();
         // It was read when it came; an unreadable one got no connection and no answer.
-        let seen =
-            Seen::new(snapshot, Context::from_json(context.text.as_bytes()).unwrap_or_else(|_| Context::empty()));
+        let read = Context::from_json(context.text.as_bytes()).unwrap_or_else(|_| Context::empty());
+        let seen = Arc::new(Seen::new(snapshot, read));
         let facts = CallFacts { event_time_us: in_flight.received_us(), counted: self.client.is_counted, ..facts };
         let call = self.call(plane, &received, trigger);
         Some(call.decide_all(snapshot, &seen, facts, |decisions| self.hub.map(snapshot, decisions)))

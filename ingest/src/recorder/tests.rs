@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use flagmint_log::{Append, Assignment, LocalLog, LogError, Options, Record};
-use flagmint_schemas::batch::{Batch, DecisionRow};
+use flagmint_schemas::batch::{Batch, DecisionRow, ObservedContext};
 use flagmint_schemas::decision::{Reason, Transport, Trigger};
 use flagmint_schemas::ids::{FlagId, KeyId, OrganizationId, ProjectId, RuleId, VariationId};
 use flagmint_schemas::limits::{BATCH_DECISIONS_MAX, FLUSH_INTERVAL_US};
@@ -121,6 +121,10 @@ fn caller(source: &str) -> CallerName<'_> {
     CallerName { source, ..CallerName::silent(KeyId(Uuid::from_u128(9)), Transport::Rest, Trigger::Evaluate) }
 }
 
+fn holder(observed: ObservedContext) -> Arc<dyn Observed> {
+    Arc::new(Arc::new(observed))
+}
+
 fn facts(event_time_us: i64) -> CallFacts {
     CallFacts { event_time_us, api_calls: 1, ..CallFacts::default() }
 }
@@ -129,7 +133,7 @@ fn facts(event_time_us: i64) -> CallFacts {
 fn record(recorder: &Recorder, environment: &EnvironmentRecorder, decisions: u32) -> bool {
     let call = recorder.begin();
     let rows: Vec<(u32, u8)> = (0..decisions).map(|number| (number % 20, DecisionRow::NO_BUCKET)).collect();
-    environment.record(&facts(call.received_us()), &rows)
+    environment.record(facts(call.received_us()), &rows)
 }
 
 /// All records of the log, per partition, in order.
@@ -198,11 +202,11 @@ async fn every_decision_of_many_threads_is_appended_once() {
                     let environment = &environments[(number % 3) as usize];
                     let caller = environment.caller(caller(["SDK", "API"][(number % 2) as usize]));
                     let context = json!({"kind": "user", "key": format!("u{}", number % 50)});
-                    let context = Some(Arc::new(environment.observe(context.as_object().unwrap())));
+                    let context = Some(holder(environment.observe(context.as_object().unwrap())));
                     let facts =
                         CallFacts { call_id: thread * CALLS + number, caller, context, ..facts(call.received_us()) };
                     let rows = (0..number % 7).map(|row| (row as u32, (row * 10) as u8)).collect::<Vec<_>>();
-                    assert!(environment.record(&facts, &rows));
+                    assert!(environment.record(facts, &rows));
                     check_balance(recorder.stats());
                 }
             });
@@ -262,7 +266,7 @@ async fn a_call_under_way_holds_back_the_watermark() {
     for (header, ..) in read_all(&log).await {
         assert!(header.low_watermark_us <= slow.received_us(), "{header:?}");
     }
-    assert!(environment.record(&facts(slow.received_us()), &[(0, 0)]));
+    assert!(environment.record(facts(slow.received_us()), &[(0, 0)]));
     let received_us = slow.received_us();
     drop(slow);
     recorder.drain().await.unwrap();
@@ -398,8 +402,8 @@ async fn planted_secrets_are_not_in_the_log() {
     for _ in 0..200 {
         let call = recorder.begin();
         let context = json!({"kind": "multi", "user": {"key": secrets[0], "email": secrets[1]}, "organization": {"key": secrets[2]}});
-        let context = Some(Arc::new(environment.observe(context.as_object().unwrap())));
-        assert!(environment.record(&CallFacts { context, ..facts(call.received_us()) }, &[(0, 1)]));
+        let context = Some(holder(environment.observe(context.as_object().unwrap())));
+        assert!(environment.record(CallFacts { context, ..facts(call.received_us()) }, &[(0, 1)]));
     }
     recorder.drain().await.unwrap();
     for (_, _, record) in read_all(&log).await {
@@ -437,7 +441,7 @@ async fn counts_of_reports_are_kept() {
     for counts in calls {
         let row = |(at, &count): (usize, &u32)| DecisionRow { outcome: at as u32 % 20, bucket: at as u8, count };
         let call = recorder.begin();
-        assert!(environment.record_rows(&facts(call.received_us()), counts.iter().enumerate().map(row)));
+        assert!(environment.record_rows(facts(call.received_us()), counts.iter().enumerate().map(row)));
     }
     recorder.drain().await.unwrap();
     let records = read_all(&log).await;
@@ -457,7 +461,7 @@ async fn nonsense_is_bounded_and_counted() {
     let ids: std::collections::HashSet<u32> =
         (0..5_000).map(|number| environment.caller(caller(&format!("s{number}"))).number()).collect();
     assert!(ids.len() <= limits::CALLERS_MAX);
-    assert!(environment.record(&facts(wall_clock_us()), &[(20, 0), (0, 0)]));
+    assert!(environment.record(facts(wall_clock_us()), &[(20, 0), (0, 0)]));
     recorder.drain().await.unwrap();
     check_balance(recorder.stats());
     assert_eq!(recorder.stats().refused_decisions, 2);
@@ -480,12 +484,12 @@ async fn what_waits_in_the_spool_names_nobody_without_the_opt_in() {
         let redactor = ContextRedactor::new([3; 32], log_raw);
         let environment = recorder.environment(identity(0), outcomes(20), redactor);
         let context = json!({ "kind": "user", "key": MARK, "email": format!("{MARK}@example.com"), "plan": "pro" });
-        let context = Some(Arc::new(environment.observe(context.as_object().unwrap())));
+        let context = Some(holder(environment.observe(context.as_object().unwrap())));
         log.gate.send_replace(Gate::Stalled);
         eventually("spooled", || {
             let call = recorder.begin();
             let facts = CallFacts { context: context.clone(), ..facts(call.received_us()) };
-            assert!(environment.record(&facts, &[(1, DecisionRow::NO_BUCKET)]));
+            assert!(environment.record(facts, &[(1, DecisionRow::NO_BUCKET)]));
             recorder.stats().spool_bytes > 0
         })
         .await;

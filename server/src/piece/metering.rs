@@ -29,6 +29,6 @@ pub async fn record(mut writes: Receiver<MeteredWrite>, recorder: Recorder) {
             ..CallFacts::default()
         };
         // A refusal is counted by the recorder.
-        let _ = environment.record(&facts, &[]);
+        let _ = environment.record(facts, &[]);
     }
 }

@@ -47,7 +47,7 @@ struct Steps {
 /// An OFREP context, read and mapped.
 pub struct OfrepContext {
     /// As the evaluator sees it.
-    pub seen: Seen,
+    pub seen: Arc<Seen>,
     /// Digest of all that an ETag covers but the steps of gradual rollouts, and the ETag if there are none.
     covered: OnceLock<(String, HeaderValue)>,
 }
@@ -58,7 +58,7 @@ impl OfrepContext {
     /// # Errors
     /// If there is no context in it.
     pub fn read(snapshot: &Snapshot, body: &[u8]) -> Result<Self, OfrepError> {
-        Ok(Self { seen: Seen::new(snapshot, context_of(body)?), covered: OnceLock::new() })
+        Ok(Self { seen: Arc::new(Seen::new(snapshot, context_of(body)?)), covered: OnceLock::new() })
     }
 }
 
