@@ -16,6 +16,7 @@ use flagmint_schemas::ids::EnvironmentId;
 use flagmint_store::RollupStore;
 use flagmint_store::clickhouse::ClickHouseStore;
 use flagmint_store::parquet::ParquetStore;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use crate::exit::Failure;
@@ -82,12 +83,13 @@ pub fn check(options: &UpOptions) -> Result<(), Failure> {
 }
 
 impl Installation {
-    /// Starts everything on the log and Postgres given.
+    /// Starts everything on the log and Postgres given; requests are read by the runtime given.
     ///
     /// # Errors
     /// If a resource cannot be had.
     pub async fn start(
         options: &UpOptions,
+        requests: Handle,
         place: Place,
         postgres: &str,
         first_user: &FirstUser,
@@ -116,7 +118,7 @@ impl Installation {
                 }
             }
         };
-        let (process, plane) = Process::build(options.listen.addresses(), pieces).await?;
+        let (process, plane) = Process::build(options.listen.addresses(), requests, pieces).await?;
         Ok(Self { process, plane })
     }
 

@@ -56,3 +56,10 @@ pub const DEAD_LETTER_ATTEMPTS: u32 = 3;
 
 /// How often usage totals are asked of the store and published: limits are then known to be reached a second late at most.
 pub const USAGE_TOTALS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often the process's histograms are condensed: a second's observations take a few milliseconds.
+pub const CONDENSE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How far all but requests steps back where one process has all roles: with both at work, a core goes to requests for seven tenths.
+/// Less would let a fold or a publish delay requests; more would let answers grow old where a core can do no more.
+pub const BACKGROUND_NICENESS: i32 = 4;

@@ -13,6 +13,7 @@ mod options;
 mod piece;
 mod postgres;
 mod role;
+mod runtimes;
 mod show;
 mod telemetry;
 mod up;

@@ -14,6 +14,7 @@ use crate::exit::Failure;
 use crate::limits::DRAIN_MAX;
 use crate::piece::maintenance;
 use crate::piece::process::{Addresses, Assembly, Process, interrupted};
+use crate::runtimes::Runtimes;
 
 /// Starts a process with `pieces`, serves until SIGTERM or Ctrl-C, or until a piece ends by itself, and drains.
 ///
@@ -26,14 +27,14 @@ fn run<E>(
 where
     E: Future<Output = Failure>,
 {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Failure::resource("runtime", error))?;
-    let ended = runtime.block_on(async {
+    // A role has its machine to itself, as far as we know: nothing of it steps back.
+    let runtimes = Runtimes::start(0)?;
+    let ended = runtimes.block_on(async |requests| {
         let pieces = async |assembly: &mut Assembly| {
             maintenance::condense_metrics(assembly);
             pieces(assembly).await
         };
-        let (process, failed) = Process::build(addresses, pieces).await?;
+        let (process, failed) = Process::build(addresses, requests, pieces).await?;
         println!("flagmint {} {role} serves on {}", env!("CARGO_PKG_VERSION"), process.url());
         let failure = tokio::select! {
             () = interrupted() => None,
@@ -45,6 +46,6 @@ where
         });
         failure.map_or(drained, Err)
     });
-    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    runtimes.shut_down();
     ended
 }

@@ -2,11 +2,12 @@
 
 use crate::exit::Failure;
 use crate::installation::{Installation, Place};
-use crate::limits::DRAIN_MAX;
+use crate::limits::{BACKGROUND_NICENESS, DRAIN_MAX};
 use crate::options::UpOptions;
 use crate::piece::first_user::FirstUser;
 use crate::piece::process::interrupted;
 use crate::postgres::Postgres;
+use crate::runtimes::Runtimes;
 
 /// Serves until told to stop.
 ///
@@ -36,19 +37,17 @@ where
         None => Some(Postgres::start(&options.data_dir).map_err(|error| Failure::resource("Postgres", error))?),
     };
     let url = options.servers.postgres.clone().or_else(|| postgres.as_ref().map(|postgres| postgres.url().to_owned()));
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::resource("runtime", error))?;
-    let worked = runtime.block_on(async {
-        let installation = Installation::start(&options, place, &url.unwrap_or_default(), &first_user).await?;
+    let runtimes = Runtimes::start(BACKGROUND_NICENESS)?;
+    let worked = runtimes.block_on(async |requests| {
+        let url = url.unwrap_or_default();
+        let installation = Installation::start(&options, requests, place, &url, &first_user).await?;
         let worked = work(&installation).await;
         tokio::time::timeout(DRAIN_MAX, installation.drain()).await.unwrap_or_else(|_| {
             Err(Failure::Resource(format!("the drain took longer than {} s", DRAIN_MAX.as_secs())))
         })?;
         worked
     });
-    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    runtimes.shut_down();
     if let Some(postgres) = postgres {
         postgres.stop().map_err(|error| Failure::resource("Postgres", error))?;
     }

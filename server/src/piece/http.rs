@@ -9,12 +9,14 @@ use axum::routing::get;
 use axum::{Json, Router};
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::{Value, json};
+use tokio::runtime::Handle;
 use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::timeout::TimeoutLayer;
 
 use super::health::Health;
 use crate::limits::REQUEST_MAX;
+use crate::runtimes::answered_by;
 
 /// What the routes about the process itself need.
 #[derive(Clone)]
@@ -29,13 +31,15 @@ pub struct Own {
 
 /// Health, metrics, version and OpenAPI: without a key.
 pub fn own_routes(own: Own) -> Router {
-    Router::new()
+    let quick = Router::new()
         .route("/health/live", get(async || Json(json!({ "status": "live" }))))
+        .route("/version", get(version));
+    let slow = Router::new()
         .route("/health/ready", get(ready))
         .route("/metrics", get(metrics))
-        .route("/version", get(version))
         .route("/openapi.json", get(openapi))
-        .with_state(own)
+        .with_state(own);
+    quick.merge(answered_by(Handle::current(), slow))
 }
 
 /// Adds what all routes share: an answer for unknown paths, a time limit, and no panic that ends a connection.

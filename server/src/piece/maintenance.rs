@@ -14,12 +14,12 @@ use tracing::warn;
 
 use super::process::Assembly;
 use crate::exit::Failure;
-use crate::limits::{LOG_RECORDS_BEFORE_CHUNK, MAINTENANCE_INTERVAL};
+use crate::limits::{CONDENSE_INTERVAL, LOG_RECORDS_BEFORE_CHUNK, MAINTENANCE_INTERVAL};
 
 /// Condenses the histograms of the process now and then; every process needs that.
 pub fn condense_metrics(assembly: &mut Assembly) {
     let metrics = assembly.metrics();
-    every(assembly, MAINTENANCE_INTERVAL, move || {
+    every(assembly, CONDENSE_INTERVAL, move || {
         metrics.run_upkeep();
         std::future::ready(())
     });

@@ -57,5 +57,5 @@ pub fn start(assembly: &mut Assembly, pool: Pool, recorder: Recorder) {
     let (metered, writes) = tokio::sync::mpsc::channel(METERED_WRITES_MAX);
     tokio::spawn(metering::record(writes, recorder));
     let control = ControlPlane::new(pool, control_plane::Settings::default(), Some(metered));
-    assembly.serve(control_plane::router(control), control_plane::openapi());
+    assembly.serve_in_background(control_plane::router(control), control_plane::openapi());
 }

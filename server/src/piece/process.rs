@@ -8,6 +8,7 @@ use flagmint_evaluator::serve::Limits;
 use futures::future::BoxFuture;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -19,6 +20,7 @@ use super::http::{self, Own};
 use super::openapi;
 use crate::exit::Failure;
 use crate::limits::DRAIN_REQUESTS_MAX;
+use crate::runtimes::answered_by;
 use crate::telemetry;
 
 /// Where a process serves.
@@ -35,6 +37,7 @@ type Drain = Box<dyn FnOnce() -> BoxFuture<'static, Result<(), Failure>> + Send>
 
 /// A process that does not serve yet. Its ports are taken already, so that it fails early if it cannot have them.
 pub struct Assembly {
+    requests: Handle,
     listener: TcpListener,
     admin: Option<TcpListener>,
     metrics: PrometheusHandle,
@@ -46,19 +49,23 @@ pub struct Assembly {
 }
 
 impl Assembly {
-    /// Takes the ports and starts collecting metrics.
+    /// Takes the ports and starts collecting metrics; what it serves is read and, unless said otherwise, answered by `requests`.
     ///
     /// # Errors
     /// If a port cannot be had.
-    pub fn new(addresses: Addresses) -> Result<Self, Failure> {
+    pub fn new(addresses: Addresses, requests: Handle) -> Result<Self, Failure> {
         let metrics = telemetry::metrics()?;
+        // Listeners belong to the runtime that was entered when they were made.
+        let entered = requests.enter();
         let listener = bind(addresses.listen, "--listen")?;
         let admin = match addresses.admin_listen {
             Some(address) => Some(bind(address, "--admin-listen")?),
             None => None,
         };
+        drop(entered);
         let health = Health::default();
         Ok(Self {
+            requests,
             listener,
             admin,
             metrics,
@@ -90,6 +97,11 @@ impl Assembly {
             Some(document) => document.merge(openapi),
             None => self.openapi = Some(openapi),
         }
+    }
+
+    /// Serves these routes, too, but answers them in the background: they may take a processor's time.
+    pub fn serve_in_background(&mut self, router: Router, openapi: OpenApi) {
+        self.serve(answered_by(Handle::current(), router), openapi);
     }
 
     /// Without this dependency the process cannot do its job: it is not ready then.
@@ -135,9 +147,9 @@ impl Assembly {
         let own = Own { metrics: self.metrics.clone(), health: Arc::new(self.health), openapi: Arc::new(openapi) };
         let requests = CancellationToken::new();
         let router = http::own_routes(own.clone()).merge(self.router);
-        let mut servers = vec![serve(self.listener, http::finish(router), requests.clone())];
+        let mut servers = vec![serve(&self.requests, self.listener, http::finish(router), requests.clone())];
         if let Some(listener) = self.admin {
-            servers.push(serve(listener, http::finish(http::own_routes(own)), requests.clone()));
+            servers.push(serve(&self.requests, listener, http::finish(http::own_routes(own)), requests.clone()));
         }
         info!(%address, "serving");
         Ok(Process { address, metrics: self.metrics, requests, servers, ends: self.ends, drains: self.drains })
@@ -161,9 +173,10 @@ impl Process {
     /// If a resource cannot be had.
     pub async fn build<T>(
         addresses: Addresses,
+        requests: Handle,
         pieces: impl AsyncFnOnce(&mut Assembly) -> Result<T, Failure>,
     ) -> Result<(Self, T), Failure> {
-        let mut assembly = Assembly::new(addresses)?;
+        let mut assembly = Assembly::new(addresses, requests)?;
         match pieces(&mut assembly).await {
             Ok(built) => Ok((assembly.start()?, built)),
             Err(failure) => {
@@ -231,7 +244,7 @@ fn bind(address: SocketAddr, option: &str) -> Result<TcpListener, Failure> {
     flagmint_evaluator::serve::listen(address).map_err(|error| Failure::resource(format!("{option} {address}"), error))
 }
 
-fn serve(listener: TcpListener, router: Router, shutdown: CancellationToken) -> JoinHandle<()> {
+fn serve(requests: &Handle, listener: TcpListener, router: Router, shutdown: CancellationToken) -> JoinHandle<()> {
     let limits = Limits { connections_max: descriptors::connections_max(), ..Limits::default() };
-    tokio::spawn(flagmint_evaluator::serve::serve(listener, router, limits, shutdown))
+    requests.spawn(flagmint_evaluator::serve::serve(listener, router, limits, shutdown))
 }

@@ -15,7 +15,7 @@ use crate::exit::Failure;
 /// If the URL of Postgres cannot be read.
 pub fn start<S: RollupStore>(assembly: &mut Assembly, store: Arc<S>, postgres: &str) -> Result<(), Failure> {
     let names = Directory::connect(postgres).map_err(|error| Failure::Usage(format!("--postgres: {error}")))?;
-    assembly.serve(router(QueryApi::new(store, names)), openapi());
+    assembly.serve_in_background(router(QueryApi::new(store, names)), openapi());
     Ok(())
 }
 
