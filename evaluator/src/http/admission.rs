@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::body::{Body, Bytes, to_bytes};
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::response::{IntoResponse, Response};
 use http_body_util::LengthLimitError;
 use subtle::ConstantTimeEq;
 
@@ -39,8 +40,45 @@ pub fn authenticate_text(plane: &DataPlane, text: &str, received: &Received) -> 
     Ok(key)
 }
 
+/// Lets a request with a good key in its header in, if there is room under the key's rate limit: what `answer` says, or why it was not
+/// asked.
+pub async fn enter<Answer, Reply>(
+    plane: &DataPlane,
+    headers: &HeaderMap,
+    received: &Received,
+    answer: impl FnOnce(Arc<Key>) -> Answer,
+) -> Response
+where
+    Answer: Future<Output = Reply>,
+    Reply: IntoResponse,
+{
+    match authenticate(plane, headers, received) {
+        Ok(key) => enter_with(plane, headers, received, key, answer).await,
+        Err(error) => error.into_response(),
+    }
+}
+
+/// The same for a key that was found elsewhere. Whatever the reply, it says where the key stands.
+pub async fn enter_with<Answer, Reply>(
+    plane: &DataPlane,
+    headers: &HeaderMap,
+    received: &Received,
+    key: Arc<Key>,
+    answer: impl FnOnce(Arc<Key>) -> Answer,
+) -> Response
+where
+    Answer: Future<Output = Reply>,
+    Reply: IntoResponse,
+{
+    let verdict = admit(plane, headers, &key, received);
+    let mut response =
+        if verdict.admitted { answer(key).await.into_response() } else { verdict.refusal(received).into_response() };
+    verdict.write_headers(response.headers_mut());
+    response
+}
+
 /// Counts one request against its key's rate limit.
-pub fn admit(plane: &DataPlane, headers: &HeaderMap, key: &Key, received: &Received) -> RateVerdict {
+fn admit(plane: &DataPlane, headers: &HeaderMap, key: &Key, received: &Received) -> RateVerdict {
     let bypassed = match (&plane.inner.bypass_token, headers.get(BYPASS)) {
         (Some(token), Some(sent)) => bool::from(token.as_bytes().ct_eq(sent.as_bytes())),
         _ => false,
@@ -51,12 +89,12 @@ pub fn admit(plane: &DataPlane, headers: &HeaderMap, key: &Key, received: &Recei
 
 impl RateVerdict {
     /// The refusal of a request that was not admitted.
-    pub fn refusal(&self, received: &Received) -> DataPlaneError {
+    fn refusal(&self, received: &Received) -> DataPlaneError {
         DataPlaneError::RateLimited { retry_after_s: self.reset_s.saturating_sub(received.seconds()).max(1) }
     }
 
     /// Tells the client where it stands.
-    pub fn write_headers(&self, headers: &mut HeaderMap) {
+    fn write_headers(&self, headers: &mut HeaderMap) {
         headers.insert(LIMIT, HeaderValue::from(self.limit));
         headers.insert(REMAINING, HeaderValue::from(self.remaining));
         headers.insert(RESET, HeaderValue::from(self.reset_s));

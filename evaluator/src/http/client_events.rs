@@ -17,7 +17,7 @@ use flagmint_schemas::decision::{Transport, Trigger};
 use serde_json::{Map, Value, json};
 
 use super::DataPlane;
-use super::admission::{admit, authenticate, read_body};
+use super::admission::{enter, read_body};
 use super::error::DataPlaneError;
 use super::identity::Identity;
 use super::received::Received;
@@ -40,20 +40,11 @@ pub use repeats::Repeats;
 pub async fn client_events(State(plane): State<DataPlane>, request: Request) -> Response {
     let received = Received::now();
     let (parts, body) = request.into_parts();
-    let key = match authenticate(&plane, &parts.headers, &received) {
-        Ok(key) => key,
-        Err(error) => return error.into_response(),
-    };
-    let verdict = admit(&plane, &parts.headers, &key, &received);
-    let mut response = if verdict.admitted {
-        let body = read_body(body, EVENTS_BODY_BYTES_MAX).await;
-        let taken = body.and_then(|body| take(&plane, &parts.headers, &key, &received, &body));
-        taken.map_or_else(IntoResponse::into_response, Taken::into_response)
-    } else {
-        verdict.refusal(&received).into_response()
-    };
-    verdict.write_headers(response.headers_mut());
-    response
+    enter(&plane, &parts.headers, &received, async |key: Arc<Key>| {
+        let body = read_body(body, EVENTS_BODY_BYTES_MAX).await?;
+        take(&plane, &parts.headers, &key, &received, &body).map(Taken::into_response)
+    })
+    .await
 }
 
 /// What became of a batch.

@@ -1,12 +1,14 @@
 //! `GET /evaluator/config`: the compiled configuration without a signature, for programs that evaluate by themselves and are fed
 //! by hand (data-plane.md 7.7).
 
+use std::sync::Arc;
+
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use super::DataPlane;
-use super::admission::{admit, authenticate};
+use super::admission::enter;
 use super::error::DataPlaneError;
 use super::received::Received;
 use crate::directory::Key;
@@ -23,18 +25,7 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
         (status = 429, description = "RATE_LIMITED, with Retry-After"), (status = 500, description = "internal_error")))]
 pub async fn config(State(plane): State<DataPlane>, headers: HeaderMap) -> Response {
     let received = Received::now();
-    let key = match authenticate(&plane, &headers, &received) {
-        Ok(key) => key,
-        Err(error) => return error.into_response(),
-    };
-    let verdict = admit(&plane, &headers, &key, &received);
-    let mut response = if verdict.admitted {
-        answer(&headers, &key).unwrap_or_else(IntoResponse::into_response)
-    } else {
-        verdict.refusal(&received).into_response()
-    };
-    verdict.write_headers(response.headers_mut());
-    response
+    enter(&plane, &headers, &received, async |key: Arc<Key>| answer(&headers, &key)).await
 }
 
 fn answer(headers: &HeaderMap, key: &Key) -> Result<Response, DataPlaneError> {

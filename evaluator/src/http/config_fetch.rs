@@ -7,7 +7,7 @@ use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 
 use super::DataPlane;
-use super::admission::{admit, authenticate};
+use super::admission::enter;
 use super::error::DataPlaneError;
 use super::query::member;
 use super::received::Received;
@@ -29,19 +29,8 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 pub async fn config_fetch(State(plane): State<DataPlane>, request: Request) -> Response {
     let received = Received::now();
     let (parts, _) = request.into_parts();
-    let key = match authenticate(&plane, &parts.headers, &received) {
-        Ok(key) => key,
-        Err(error) => return error.into_response(),
-    };
-    let verdict = admit(&plane, &parts.headers, &key, &received);
-    let mut response = if verdict.admitted {
-        let query = parts.uri.query().unwrap_or_default();
-        answer(&plane, query, &key, &received).await.unwrap_or_else(DataPlaneError::into_response)
-    } else {
-        verdict.refusal(&received).into_response()
-    };
-    verdict.write_headers(response.headers_mut());
-    response
+    let query = parts.uri.query().unwrap_or_default();
+    enter(&plane, &parts.headers, &received, async |key: Arc<Key>| answer(&plane, query, &key, &received).await).await
 }
 
 async fn answer(

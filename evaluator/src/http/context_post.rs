@@ -16,7 +16,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::DataPlane;
-use super::admission::{admit, authenticate, read_body};
+use super::admission::{enter, read_body};
 use super::call::Call;
 use super::error::DataPlaneError;
 use super::members::members;
@@ -40,19 +40,11 @@ use crate::streams::{End, Held};
 pub async fn post_context(State(plane): State<DataPlane>, request: Request) -> Response {
     let received = Received::now();
     let (parts, body) = request.into_parts();
-    let key = match authenticate(&plane, &parts.headers, &received) {
-        Ok(key) => key,
-        Err(error) => return error.into_response(),
-    };
-    let verdict = admit(&plane, &parts.headers, &key, &received);
-    let mut response = if verdict.admitted {
+    enter(&plane, &parts.headers, &received, async |key: Arc<Key>| {
         let body = read_body(body, BODY_BYTES_MAX).await;
-        answer(&plane, &parts.headers, &key, &received, body).await.unwrap_or_else(DataPlaneError::into_response)
-    } else {
-        verdict.refusal(&received).into_response()
-    };
-    verdict.write_headers(response.headers_mut());
-    response
+        answer(&plane, &parts.headers, &key, &received, body).await
+    })
+    .await
 }
 
 async fn answer(

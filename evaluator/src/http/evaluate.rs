@@ -10,7 +10,7 @@ use flagmint_ingest::CallFacts;
 use flagmint_schemas::decision::{Transport, Trigger};
 
 use super::DataPlane;
-use super::admission::{admit, authenticate, read_body};
+use super::admission::{enter, read_body};
 use super::call::Call;
 use super::context::{CONTEXT, context_of};
 use super::error::DataPlaneError;
@@ -38,19 +38,11 @@ pub async fn evaluate(State(plane): State<DataPlane>, request: Request) -> Respo
     let received = Received::now();
     let (parts, body) = request.into_parts();
     let headers = parts.headers;
-    let key = match authenticate(&plane, &headers, &received) {
-        Ok(key) => key,
-        Err(error) => return error.into_response(),
-    };
-    let verdict = admit(&plane, &headers, &key, &received);
-    let mut response = if verdict.admitted {
+    enter(&plane, &headers, &received, async |key: Arc<Key>| {
         let body = read_body(body, BODY_BYTES_MAX).await;
         answer(&plane, &headers, &key, &received, body)
-    } else {
-        verdict.refusal(&received).into_response()
-    };
-    verdict.write_headers(response.headers_mut());
-    response
+    })
+    .await
 }
 
 /// Answers an admitted call and records what was decided, or why nothing was.

@@ -1,13 +1,15 @@
 //! `POST /auth/asl-handshake`: a session for one stream or one configuration fetch (data-plane.md section 5).
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Request, State};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use serde_json::{Value, json};
 
 use super::DataPlane;
-use super::admission::{admit, authenticate, read_body};
+use super::admission::{enter, read_body};
 use super::error::DataPlaneError;
 use super::members::members;
 use super::received::Received;
@@ -26,22 +28,12 @@ use crate::session::agreement::{NAME, Offer, public_key};
 pub async fn handshake(State(plane): State<DataPlane>, request: Request) -> Response {
     let received = Received::now();
     let (parts, body) = request.into_parts();
-    let key = match authenticate(&plane, &parts.headers, &received) {
-        Ok(key) => key,
-        Err(error) => return error.into_response(),
-    };
-    let verdict = admit(&plane, &parts.headers, &key, &received);
-    let mut response = if verdict.admitted {
-        let body = read_body(body, BODY_BYTES_MAX).await;
-        let data = body.and_then(|body| session(&plane, &key, &body, received.time_us));
-        data.map_or_else(DataPlaneError::into_response, |data| {
-            Json(json!({ "statusCode": 200, "message": "OK", "data": data })).into_response()
-        })
-    } else {
-        verdict.refusal(&received).into_response()
-    };
-    verdict.write_headers(response.headers_mut());
-    response
+    enter(&plane, &parts.headers, &received, async |key: Arc<Key>| {
+        let body = read_body(body, BODY_BYTES_MAX).await?;
+        let data = session(&plane, &key, &body, received.time_us)?;
+        Ok::<_, DataPlaneError>(Json(json!({ "statusCode": 200, "message": "OK", "data": data })))
+    })
+    .await
 }
 
 fn session(plane: &DataPlane, key: &Key, body: &Bytes, now_us: i64) -> Result<Value, DataPlaneError> {

@@ -17,13 +17,15 @@ pub use reply::{Evaluations, Failure, Success};
 pub use all::__path_all;
 pub use one::__path_one;
 
+use std::sync::Arc;
+
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use flagmint_schemas::decision::{Transport, Trigger};
 
 use super::DataPlane;
-use super::admission::{API_KEY, admit, authenticate_text, read_body};
+use super::admission::{API_KEY, authenticate_text, enter_with, read_body};
 use super::call::Call;
 use super::error::DataPlaneError;
 use super::quota;
@@ -67,15 +69,11 @@ async fn serve(
         Ok(key) => key,
         Err(error) => return OfrepError::Plane(error).respond(flag_key),
     };
-    let verdict = admit(plane, headers, &key, &received);
-    let mut response = if verdict.admitted {
+    enter_with(plane, headers, &received, key, async |key: Arc<Key>| {
         let body = read_body(body, BODY_BYTES_MAX).await;
         admitted(plane, headers, &key, &received, body, answer).unwrap_or_else(|error| error.respond(flag_key))
-    } else {
-        verdict.refusal(&received).into_response()
-    };
-    verdict.write_headers(response.headers_mut());
-    response
+    })
+    .await
 }
 
 fn admitted(
