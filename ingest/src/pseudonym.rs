@@ -64,12 +64,13 @@ impl ContextRedactor {
     /// What may be logged of a context as sent. Costs some microseconds: keep it for the next call with that context.
     #[must_use]
     pub fn observe(&self, context: &Map<String, Value>) -> ObservedContext {
-        let known = |kind: &&str| matches!(*kind, "user" | "organization" | "multi");
-        let kind = context.get("kind").and_then(Value::as_str).filter(known).unwrap_or_default();
+        let stated = context.get("kind").and_then(Value::as_str);
+        let kind =
+            ["user", "organization", "multi"].into_iter().find(|known| stated == Some(known)).unwrap_or_default();
         let key = targeting_key(context, kind);
         let (attributes, attributes_omitted) = self.attributes(context, kind, key.as_ref());
         ObservedContext {
-            kind: kind.to_owned(),
+            kind: kind.into(),
             key: key.map_or_else(String::new, |key| self.key(key.kind, &key.text)),
             user_hash: user_key(context, kind).map_or(0, |user| self.user_hash(user)),
             attributes_json: Value::Object(attributes).to_string(),

@@ -16,6 +16,7 @@ mod view;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use uuid::Uuid;
@@ -95,7 +96,7 @@ pub struct Outcome {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ObservedContext {
     /// `user`, `organization`, `multi`, or empty.
-    pub kind: String,
+    pub kind: Cow<'static, str>,
     /// The pseudonymised (or, by opt-in, raw) key; empty if the context has none.
     pub key: String,
     /// 64-bit hash of the user key for unique users (keyed, so not reversible); 0 means no user key.

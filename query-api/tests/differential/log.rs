@@ -259,7 +259,7 @@ fn outcome(random: &mut StdRng, project: u64) -> Outcome {
 fn context(random: &mut StdRng) -> ObservedContext {
     let number: u64 = random.random_range(0..500);
     ObservedContext {
-        kind: pick(random, &["user", "user", "organization", ""]),
+        kind: pick(random, &["user", "user", "organization", ""]).into(),
         key: if number == 0 { String::new() } else { format!("Böhm-{number}") },
         user_hash: if number.is_multiple_of(7) { 0 } else { number.wrapping_mul(0x9E37_79B9_7F4A_7C15) },
         attributes_json: pick(random, &["{}", r#"{"plan":"pro"}"#, r#"{"plan":"free"}"#]),

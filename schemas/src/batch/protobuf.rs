@@ -267,7 +267,7 @@ impl TryFrom<OutcomeMessage> for Outcome {
 impl From<&ObservedContext> for ContextMessage {
     fn from(row: &ObservedContext) -> Self {
         Self {
-            kind: row.kind.clone(),
+            kind: row.kind.to_string(),
             key: row.key.clone(),
             user_hash: row.user_hash,
             attributes_json: row.attributes_json.clone(),
@@ -279,7 +279,7 @@ impl From<&ObservedContext> for ContextMessage {
 impl From<ContextMessage> for ObservedContext {
     fn from(row: ContextMessage) -> Self {
         Self {
-            kind: row.kind,
+            kind: row.kind.into(),
             key: row.key,
             user_hash: row.user_hash,
             attributes_json: row.attributes_json,

@@ -141,7 +141,7 @@ table! {
     /// Dictionary of contexts, see [`ObservedContext`].
     ContextColumns("contexts") of Arc<ObservedContext> as row {
         /// `user`, `organization`, `multi`, or empty.
-        kind: StringArray = row.kind.as_str(),
+        kind: StringArray = &*row.kind,
         /// Pseudonyms of the keys.
         key: StringArray = row.key.as_str(),
         /// Hashes of the user keys; 0 means none.

@@ -59,7 +59,7 @@ fn outcome() -> impl Strategy<Value = Outcome> {
 fn context() -> impl Strategy<Value = ObservedContext> {
     (text(), text(), any::<u64>(), text(), any::<u32>()).prop_map(
         |(kind, key, user_hash, attributes_json, attributes_omitted)| ObservedContext {
-            kind,
+            kind: kind.into(),
             key,
             user_hash,
             attributes_json,

@@ -80,7 +80,7 @@ impl BatchView {
     pub fn context(&self, row: usize) -> ObservedContext {
         let columns = &self.contexts;
         ObservedContext {
-            kind: columns.kind().get(row).to_owned(),
+            kind: columns.kind().get(row).to_owned().into(),
             key: columns.key().get(row).to_owned(),
             user_hash: columns.user_hash()[row],
             attributes_json: columns.attributes_json().get(row).to_owned(),

@@ -205,7 +205,7 @@ fn outcome(random: &mut StdRng) -> Outcome {
 fn context(random: &mut StdRng) -> ObservedContext {
     let number: u64 = random.random_range(0..60);
     ObservedContext {
-        kind: pick(random, &["user", "organization", ""]),
+        kind: pick(random, &["user", "organization", ""]).into(),
         key: if number == 0 { String::new() } else { format!("context-{number}") },
         user_hash: if number.is_multiple_of(7) { 0 } else { number.wrapping_mul(0x9E37_79B9_7F4A_7C15) },
         attributes_json: pick(random, &["", "{}", r#"{"plan":"pro"}"#, r#"{"plan":"free"}"#]),
