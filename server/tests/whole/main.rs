@@ -12,8 +12,10 @@ mod installation;
 mod kills;
 mod load;
 mod metering;
+mod meters;
 mod privacy;
 mod rates;
+mod sse;
 mod streams;
 mod support;
 #[path = "../../../evaluator/tests/support/sync_client.rs"]
