@@ -163,7 +163,7 @@ impl DemoServerOptions {
     #[must_use]
     pub fn into_up(self, data_dir: PathBuf) -> UpOptions {
         UpOptions {
-            listen: Listen { listen: self.listen, admin_listen: None },
+            listen: Listen::on(self.listen),
             advertise: None,
             data_dir,
             servers: self.servers,

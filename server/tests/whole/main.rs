@@ -10,6 +10,7 @@ mod faults;
 mod hostile;
 mod installation;
 mod kills;
+mod listener;
 mod load;
 mod metering;
 mod meters;
