@@ -70,6 +70,9 @@ pub struct EvaluatorOptions {
     /// Serves the routes for tests of config-sync, /evaluator/v2/qa/config-sync/…; whoever has an SDK key can then shift the clock of leases.
     #[arg(long)]
     pub qa_routes: bool,
+    /// Answers OFREP with 403: applications then use clients of Flagmint alone.
+    #[arg(long)]
+    pub no_ofrep: bool,
     /// Where other evaluators reach this one, as contexts posted to them for streams held here are forwarded; --listen, or this host's name
     /// and that port if that is all addresses.
     #[arg(long, value_name = "HOST:PORT")]
