@@ -94,7 +94,9 @@ fn main() {
             "bare" => {
                 let file = arguments.next().expect("a file with the answer");
                 let answer = Bytes::from(std::fs::read(file).expect("a readable answer"));
-                Router::new().route("/evaluator/evaluate", post(bare)).with_state(answer)
+                let by_ofrep = "/ofrep/v1/evaluate/flags";
+                let router = Router::new().route("/evaluator/evaluate", post(bare)).route(by_ofrep, post(bare));
+                router.route(&[by_ofrep, "/{key}"].concat(), post(bare)).with_state(answer)
             }
             "plain" | "recording" => data_plane(mode == "recording", directory.path()),
             _ => panic!("usage: http_server bare FILE | plain | recording"),

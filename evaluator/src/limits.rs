@@ -144,16 +144,33 @@ pub const CLOSE_DELAY: Duration = Duration::from_secs(1);
 /// Sockets waiting to be refused late at most, some 5 kB each; beyond that they are refused at once.
 pub const LATE_CLOSES_MAX: usize = 2_000;
 
-/// Connections to a listener at most, if descriptors allow: at 20 kB each, 2 GB.
-pub const CONNECTIONS_MAX: usize = 100_000;
+/// Connections to a listener at most unless told otherwise, if descriptors allow: at 20 kB each, 2 GB.
+pub const CONNECTIONS_MAX: u32 = 100_000;
 
-/// Connections from one address at most. Proxies hold those of many clients, so this bounds only what one machine can do: it has
-/// some 28,000 ports.
-pub const CONNECTIONS_PER_ADDRESS_MAX: usize = 30_000;
+/// Connections from one address at most unless told otherwise. Proxies hold those of many clients, so this bounds only what one machine
+/// can do: it has some 28,000 ports.
+pub const CONNECTIONS_PER_ADDRESS_MAX: u32 = 30_000;
 
-/// A client may take this long for a request's head, the wait for it included: longer than proxies keep idle connections (60 s),
-/// so that they close first, and short enough that heads sent byte by byte hold nothing for long.
-pub const HEAD_READ_MAX: Duration = Duration::from_secs(75);
+/// A client may take this long for a request's head from its first bytes on, and as long to send the first bytes of a connection: ample on
+/// a bad line, and heads sent byte by byte hold nothing for longer.
+pub const HEAD_READ_MAX: Duration = Duration::from_secs(15);
+
+/// A connection may be idle between requests for this long: longer than proxies keep theirs (60 s), so that they close first.
+pub const IDLE_MAX: Duration = Duration::from_secs(75);
+
+/// Requests under way on one HTTP/2 connection at most: more than proxies ask for, and at 64 KiB each their bodies need 8 MiB.
+pub const HTTP2_REQUESTS_MAX: u32 = 128;
+
+/// Requests of an HTTP/2 connection that may have been taken back before they were looked at; one more ends the connection. Clients take
+/// back one now and then; a flood of them costs the server and not the client (CVE-2023-44487).
+pub const HTTP2_TAKEN_BACK_MAX: usize = 20;
+
+/// Requests of an HTTP/2 connection that we had to refuse for their form; one more ends it (CVE-2025-8671).
+pub const HTTP2_REFUSED_MAX: usize = 64;
+
+/// An HTTP/2 connection on which nothing has come for this long is asked whether anybody is there, and ends without an answer within
+/// [`UNREAD_MAX`].
+pub const HTTP2_PING_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Bytes of a request's head at most, and of what waits to be written to a connection: a context of 64 KiB as base64 in a URL or header fits.
 pub const HEAD_BYTES_MAX: usize = 128 * 1024;

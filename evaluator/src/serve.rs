@@ -4,6 +4,7 @@
 mod bad_keys;
 mod guarded;
 mod lean;
+mod phase;
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Request};
+use hyper::Version;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -28,20 +30,24 @@ use tracing::{debug, warn};
 
 use self::bad_keys::BadKeys;
 use self::guarded::Guarded;
+use self::phase::Phase;
 use crate::limits::{
     ACCEPT_PAUSE, BACKLOG, CONNECTIONS_MAX, CONNECTIONS_PER_ADDRESS_MAX, HEAD_BYTES_MAX, HEAD_READ_MAX,
-    SEND_BUFFER_BYTES, UNREAD_MAX,
+    HTTP2_PING_INTERVAL, HTTP2_REFUSED_MAX, HTTP2_REQUESTS_MAX, HTTP2_TAKEN_BACK_MAX, IDLE_MAX, SEND_BUFFER_BYTES,
+    UNREAD_MAX,
 };
 
 /// Limits of a listener.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Connections at most, so that files and Postgres always find a descriptor.
-    pub connections_max: usize,
-    /// Connections from one address at most.
-    pub per_address_max: usize,
-    /// How long a client may take to send a request's head, waiting for it included.
+    pub connections_max: u32,
+    /// Connections from one IPv4 address or IPv6 network of 64 bits at most.
+    pub per_address_max: u32,
+    /// How long a client may take to send a request's head, once it has begun; and to begin with anything on a new connection.
     pub head_read_max: Duration,
+    /// How long a client may send nothing between requests.
+    pub idle_max: Duration,
     /// How long a client may leave what it is sent unread.
     pub unread_max: Duration,
 }
@@ -52,6 +58,7 @@ impl Default for Limits {
             connections_max: CONNECTIONS_MAX,
             per_address_max: CONNECTIONS_PER_ADDRESS_MAX,
             head_read_max: HEAD_READ_MAX,
+            idle_max: IDLE_MAX,
             unread_max: UNREAD_MAX,
         }
     }
@@ -125,27 +132,37 @@ async fn connection(stream: TcpStream, peer: SocketAddr, served: Served, limits:
         first = timeout(limits.head_read_max, lean::peek(&stream, peer)) => first,
         () = shutdown.cancelled() => return,
     };
-    let Ok(first) = first else { return };
-    let stream = Guarded::new(stream, limits.unread_max);
+    let Ok(first) = first else {
+        metrics::counter!("flagmint_connections_closed_total", "reason" => "silent").increment(1);
+        return;
+    };
     match first {
-        Some(head) => lean::serve(stream, head, served.router).await,
+        Some(head) => lean::serve(Guarded::new(stream, Arc::new(Phase::busy()), &limits), head, served.router).await,
         // In a place of its own, since a connection that is a stream needs much less.
         None => Box::pin(http(stream, peer, served, limits, shutdown)).await,
     }
 }
 
 /// HTTP/1.1 or HTTP/2, whichever the client speaks.
-async fn http(stream: Guarded, peer: SocketAddr, served: Served, limits: Limits, shutdown: CancellationToken) {
-    let io = TokioIo::new(stream);
+async fn http(stream: TcpStream, peer: SocketAddr, served: Served, limits: Limits, shutdown: CancellationToken) {
+    let phase = Arc::new(Phase::default());
+    let io = TokioIo::new(Guarded::new(stream, Arc::clone(&phase), &limits));
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+        phase.begin();
+        // HTTP/2 has its own limits, and speaks between requests, too.
+        let phase = (request.version() < Version::HTTP_2).then(|| Arc::clone(&phase));
         request.extensions_mut().insert(ConnectInfo(peer));
         let request: Request = request.map(Body::new);
         let Served { mut router, bad_keys } = served.clone();
-        async move { router.call(request).await.map(|reply| bad_keys.limited(peer.ip(), reply)) }
+        async move {
+            let reply = router.call(request).await.map(|reply| bad_keys.limited(peer.ip(), reply));
+            if let (Some(phase), Ok(reply)) = (phase, &reply) {
+                phase.end(reply);
+            }
+            reply
+        }
     });
-    let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.head_read_max).max_buf_size(HEAD_BYTES_MAX);
-    builder.http2().timer(TokioTimer::new());
+    let builder = builder(&limits);
     let mut serving = std::pin::pin!(builder.serve_connection_with_upgrades(io, service));
     let served = tokio::select! {
         served = serving.as_mut() => served,
@@ -155,8 +172,34 @@ async fn http(stream: Guarded, peer: SocketAddr, served: Served, limits: Limits,
         }
     };
     if let Err(error) = served {
+        count_refusal(&*error);
         debug!(%error, "a connection ended");
     }
+}
+
+fn builder(limits: &Limits) -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.idle_max).max_buf_size(HEAD_BYTES_MAX);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(HTTP2_PING_INTERVAL)
+        .keep_alive_timeout(limits.unread_max)
+        .max_concurrent_streams(HTTP2_REQUESTS_MAX)
+        .max_header_list_size(HEAD_BYTES_MAX as u32)
+        .max_pending_accept_reset_streams(HTTP2_TAKEN_BACK_MAX)
+        .max_local_error_reset_streams(HTTP2_REFUSED_MAX);
+    builder
+}
+
+/// Counts what was refused before any handler saw it. A connection that merely ended is nothing refused.
+fn count_refusal(error: &(dyn std::error::Error + 'static)) {
+    let reason = match error.downcast_ref::<hyper::Error>() {
+        Some(error) if error.is_parse_too_large() => "head_too_large",
+        Some(error) if error.is_parse() => "no_http",
+        _ => return,
+    };
+    metrics::counter!("flagmint_requests_refused_total", "reason" => reason).increment(1);
 }
 
 /// What one client controls: an IPv4 address, or an IPv6 network of 64 bits.
@@ -175,8 +218,8 @@ struct Addresses {
 
 #[derive(Debug, Default)]
 struct Counts {
-    all: usize,
-    by_address: HashMap<IpAddr, usize>,
+    all: u32,
+    by_address: HashMap<IpAddr, u32>,
 }
 
 /// A connection's place among those admitted; given back when dropped.
@@ -203,7 +246,7 @@ impl Addresses {
         }
         *of_address += 1;
         counts.all += 1;
-        metrics::gauge!("flagmint_connections_open").set(counts.all as f64);
+        metrics::gauge!("flagmint_connections_open").set(counts.all);
         Some(Place { addresses: Arc::clone(addresses), address })
     }
 }
@@ -218,6 +261,6 @@ impl Drop for Place {
                 counts.by_address.remove(&self.address);
             }
         }
-        metrics::gauge!("flagmint_connections_open").set(counts.all as f64);
+        metrics::gauge!("flagmint_connections_open").set(counts.all);
     }
 }

@@ -6,7 +6,9 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use flagmint_evaluator::directory::KeyFacts;
+use flagmint_evaluator::http::Settings;
 use flagmint_evaluator::quota::{Limit, Meter};
+use flagmint_evaluator::serve::Limits;
 use flagmint_schemas::decision::{ErrorCode, Transport, Trigger};
 use serde_json::{Value, json};
 use support::{KEY, Plane, facts, identity};
@@ -230,6 +232,19 @@ async fn failures_speak_the_protocol() {
     plane.directory.put_key(facts(KEY));
     plane.publish(&configuration(), 10, false);
     assert_eq!(answer(plane.ofrep("").json(&json!({ "context": {} }))).await, (403, Value::Null));
+}
+
+#[tokio::test]
+async fn switched_off_ofrep_is_forbidden_and_the_rest_is_not() {
+    let settings = Settings { ofrep: false, ..Settings::default() };
+    let plane = Plane::start_with(settings, Limits::default()).await;
+    for path in ["", "/new-checkout", "/no-such"] {
+        let answer = plane.ofrep(path).json(&json!({ "context": {} })).send().await.expect("an answer");
+        assert_eq!((answer.status().as_u16(), answer.text().await.expect("text").as_str()), (403, ""), "{path}");
+    }
+    let url = format!("http://{}/ofrep/v1/evaluate/flags", plane.address);
+    assert_eq!(plane.http.post(url).send().await.expect("an answer").status(), 401, "who asks is told first");
+    assert_eq!(plane.evaluate().json(&json!({})).send().await.expect("an answer").status(), 200);
 }
 
 #[tokio::test]

@@ -221,6 +221,7 @@ async fn all_roles<L: DecisionLog, S: RollupStore>(
         postgres: postgres.to_owned(),
         rate_limit_bypass_token: options.rate_limit_bypass_token.clone(),
         qa_routes: options.qa_routes,
+        ofrep: !options.no_ofrep,
         advertise: options.advertise.clone(),
     };
     let plane = data_plane::start(assembly, log, settings).await?;

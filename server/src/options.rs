@@ -99,6 +99,9 @@ pub struct UpOptions {
     /// Serves the routes for tests of config-sync, /evaluator/v2/qa/config-sync/…; whoever has an SDK key can then shift the clock of leases.
     #[arg(long)]
     pub qa_routes: bool,
+    /// Answers OFREP with 403: applications then use clients of Flagmint alone.
+    #[arg(long)]
+    pub no_ofrep: bool,
     /// Partitions of a new decision log.
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
     pub log_partitions: u32,
@@ -163,7 +166,7 @@ impl DemoServerOptions {
     #[must_use]
     pub fn into_up(self, data_dir: PathBuf) -> UpOptions {
         UpOptions {
-            listen: Listen { listen: self.listen, admin_listen: None },
+            listen: Listen::on(self.listen),
             advertise: None,
             data_dir,
             servers: self.servers,
@@ -171,6 +174,7 @@ impl DemoServerOptions {
             emit_interval: self.emit_interval,
             rate_limit_bypass_token: None,
             qa_routes: false,
+            no_ofrep: false,
             log_partitions: 1,
             log_retention: Duration::from_secs(7 * 24 * 3600),
         }

@@ -1,5 +1,5 @@
-//! Keeps the tree as ARCHITECTURE.md says it is: headers, sizes, the direction of imports, and each client library in
-//! its one module.
+//! Keeps the tree as ARCHITECTURE.md says it is: headers, sizes, the direction of imports, each client library in its one module, and
+//! the tests that documents name.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -123,6 +123,24 @@ fn pure_modules_guard_themselves() {
     };
     let problems: Vec<String> = PURE.iter().filter(unguarded).map(|name| format!("{name}: no guard")).collect();
     report(&problems);
+}
+
+/// A document that names a test which is gone promises what nothing holds any more.
+#[test]
+fn documents_name_tests_that_exist() {
+    let text = std::fs::read_to_string(root().join("docs/data-plane.md")).expect("a document");
+    let is_name = |word: &&str| {
+        word.matches('_').count() >= 2
+            && !word.starts_with('_')
+            && word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+    };
+    let named: BTreeSet<&str> = text.split('`').skip(1).step_by(2).filter(is_name).collect();
+    assert!(named.len() > 80, "the document names only {} tests", named.len());
+    let sources = sources();
+    let is_gone = |name: &&&str| !sources.iter().any(|(_, text)| text.contains(&format!("fn {name}(")));
+    report(
+        &named.iter().filter(is_gone).map(|name| format!("docs/data-plane.md: {name} is no test")).collect::<Vec<_>>(),
+    );
 }
 
 /// What `cargo build` and `cargo test` make of the dependencies: each package with the features it is built with.

@@ -86,7 +86,7 @@ pub fn run() {
     let plane = DataPlane::new(Arc::clone(&directory), Settings { secret: SECRET.into(), ..Settings::default() });
     let listener = listen(([127, 0, 0, 1], 0).into()).expect("a free port");
     println!("{}", listener.local_addr().expect("an address"));
-    let limits = Limits { per_address_max: usize::MAX, ..Limits::default() };
+    let limits = Limits { per_address_max: u32::MAX, ..Limits::default() };
     runtime.spawn(serve(listener, router(plane), limits, CancellationToken::new()));
     for (line, version) in std::io::stdin().lock().lines().map_while(Result::ok).zip(2..) {
         assert_eq!(line, "publish");

@@ -69,6 +69,9 @@ async fn serve(
         Ok(key) => key,
         Err(error) => return OfrepError::Plane(error).respond(flag_key),
     };
+    if !plane.inner.has_ofrep {
+        return OfrepError::SwitchedOff.respond(flag_key);
+    }
     enter_with(plane, headers, &received, key, async |key: Arc<Key>| {
         let body = read_body(body, BODY_BYTES_MAX).await;
         admitted(plane, headers, &key, &received, body, answer).unwrap_or_else(|error| error.respond(flag_key))

@@ -27,6 +27,8 @@ pub struct Settings {
     pub lease_interval: Duration,
     /// Whether the routes for tests of config-sync are served.
     pub qa_routes: bool,
+    /// Whether OFREP is answered; 403 otherwise.
+    pub ofrep: bool,
     /// How often a stream says that it is there.
     pub heartbeat_interval: Duration,
     /// How often a socket asks whether its client is there.
@@ -44,6 +46,7 @@ impl Default for Settings {
             connections_per_key_max: CONNECTIONS_PER_KEY_MAX,
             lease_interval: LEASE_INTERVAL,
             qa_routes: false,
+            ofrep: true,
             heartbeat_interval: HEARTBEAT_INTERVAL,
             ping_interval: PING_INTERVAL,
         }

@@ -1,8 +1,10 @@
 //! A TCP stream that gives up on a peer who does not read: a write that makes no progress for a while fails, and the connection with
-//! it. What waits in memory for slow readers is bounded thereby in time as buffers bound it in size.
+//! it. What waits in memory for slow readers is bounded thereby in time as buffers bound it in size. It gives up, too, on one who sends the
+//! head of a request in too small pieces.
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -10,19 +12,39 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
-/// The stream and, while a write waits, for how much longer it may.
+use super::Limits;
+use super::phase::Phase;
+
+/// The stream and, while a write or the rest of a head is waited for, for how much longer.
 #[derive(Debug)]
 pub struct Guarded {
     stream: TcpStream,
+    phase: Arc<Phase>,
     unread_max: Duration,
+    head_read_max: Duration,
     /// Allocated only while a write waits: most connections never need it.
     patience: Option<Pin<Box<Sleep>>>,
+    /// Allocated only when a head comes in pieces: most come in one.
+    head_patience: Option<Pin<Box<Sleep>>>,
 }
 
 impl Guarded {
-    /// Guards a stream.
-    pub fn new(stream: TcpStream, unread_max: Duration) -> Self {
-        Self { stream, unread_max, patience: None }
+    /// Guards a stream on which things stand as `phase` says.
+    pub fn new(stream: TcpStream, phase: Arc<Phase>, limits: &Limits) -> Self {
+        let Limits { unread_max, head_read_max, .. } = *limits;
+        Self { stream, phase, unread_max, head_read_max, patience: None, head_patience: None }
+    }
+
+    /// Nothing is there to be read; fails if that is the rest of a head and has been waited for long enough.
+    fn wait(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.phase.is_in_head() {
+            return Poll::Pending;
+        }
+        let head_read_max = self.head_read_max;
+        let patience = self.head_patience.get_or_insert_with(|| Box::pin(sleep(head_read_max)));
+        ready!(patience.as_mut().poll(cx));
+        metrics::counter!("flagmint_connections_closed_total", "reason" => "slow_head").increment(1);
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the head does not come")))
     }
 
     fn watch<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
@@ -40,7 +62,15 @@ impl Guarded {
 
 impl AsyncRead for Guarded {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        let before = buf.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if read.is_pending() {
+            return self.wait(cx);
+        }
+        if buf.filled().len() > before && self.phase.receive() {
+            self.head_patience = None;
+        }
+        read
     }
 }
 

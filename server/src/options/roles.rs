@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use flagmint_evaluator::limits::{CONNECTIONS_MAX, CONNECTIONS_PER_ADDRESS_MAX};
+use flagmint_evaluator::serve::Limits;
 
 use super::servers::Servers;
 use super::{FirstUserOptions, duration};
@@ -19,12 +21,34 @@ pub struct Listen {
     /// Address for health, metrics and version; the listening port also has them.
     #[arg(long, value_name = "ADDRESS")]
     pub admin_listen: Option<SocketAddr>,
+    /// Connections at most; fewer if the system allows fewer open files.
+    #[arg(long, default_value_t = CONNECTIONS_MAX, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_connections: u32,
+    /// Connections from one IPv4 address, or IPv6 network of 64 bits, at most; lower it where clients connect directly and not through a
+    /// proxy.
+    #[arg(long, default_value_t = CONNECTIONS_PER_ADDRESS_MAX, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_connections_per_address: u32,
 }
 
 impl Listen {
+    /// On this address, with the defaults for the rest.
+    pub const fn on(listen: SocketAddr) -> Self {
+        Self {
+            listen,
+            admin_listen: None,
+            max_connections: CONNECTIONS_MAX,
+            max_connections_per_address: CONNECTIONS_PER_ADDRESS_MAX,
+        }
+    }
+
     /// The same for a process.
     pub fn addresses(&self) -> Addresses {
-        Addresses { listen: self.listen, admin_listen: self.admin_listen }
+        let limits = Limits {
+            connections_max: self.max_connections,
+            per_address_max: self.max_connections_per_address,
+            ..Limits::default()
+        };
+        Addresses { listen: self.listen, admin_listen: self.admin_listen, limits }
     }
 }
 
@@ -46,6 +70,9 @@ pub struct EvaluatorOptions {
     /// Serves the routes for tests of config-sync, /evaluator/v2/qa/config-sync/…; whoever has an SDK key can then shift the clock of leases.
     #[arg(long)]
     pub qa_routes: bool,
+    /// Answers OFREP with 403: applications then use clients of Flagmint alone.
+    #[arg(long)]
+    pub no_ofrep: bool,
     /// Where other evaluators reach this one, as contexts posted to them for streams held here are forwarded; --listen, or this host's name
     /// and that port if that is all addresses.
     #[arg(long, value_name = "HOST:PORT")]

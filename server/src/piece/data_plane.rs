@@ -32,6 +32,8 @@ pub struct Settings {
     pub rate_limit_bypass_token: Option<String>,
     /// Whether the routes for tests of clients are served.
     pub qa_routes: bool,
+    /// Whether OFREP is answered.
+    pub ofrep: bool,
     /// `host:port` at which other instances reach this one, if it is not where it listens.
     pub advertise: Option<String>,
 }
@@ -76,6 +78,7 @@ pub async fn start<L: DecisionLog>(assembly: &mut Assembly, log: Arc<L>, setting
         bypass_token: settings.rate_limit_bypass_token,
         address: Some(address),
         qa_routes: settings.qa_routes,
+        ofrep: settings.ofrep,
         ..http::Settings::default()
     };
     let plane = plane(&source, &directory, own, &stop).await?;

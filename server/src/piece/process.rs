@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
-use flagmint_evaluator::serve::Limits;
+use flagmint_evaluator::serve::{Limits, listen, serve};
 use futures::future::BoxFuture;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
@@ -30,6 +30,8 @@ pub struct Addresses {
     pub listen: SocketAddr,
     /// What it says about itself, besides.
     pub admin_listen: Option<SocketAddr>,
+    /// What each of the two bears.
+    pub limits: Limits,
 }
 
 /// How a piece ends.
@@ -40,6 +42,7 @@ pub struct Assembly {
     requests: Handle,
     listener: TcpListener,
     admin: Option<TcpListener>,
+    limits: Limits,
     metrics: PrometheusHandle,
     router: Router,
     openapi: Option<OpenApi>,
@@ -63,11 +66,13 @@ impl Assembly {
             None => None,
         };
         drop(entered);
+        let connections_max = addresses.limits.connections_max.min(descriptors::connections_max());
         let health = Health::default();
         Ok(Self {
             requests,
             listener,
             admin,
+            limits: Limits { connections_max, ..addresses.limits },
             metrics,
             router: Router::new(),
             openapi: None,
@@ -147,11 +152,14 @@ impl Assembly {
         let own = Own { metrics: self.metrics.clone(), health: Arc::new(self.health), openapi: Arc::new(openapi) };
         let requests = CancellationToken::new();
         let router = http::own_routes(own.clone()).merge(self.router);
-        let mut servers = vec![serve(&self.requests, self.listener, http::finish(router), requests.clone())];
+        let reader = &self.requests;
+        let serve =
+            |listener, router| reader.spawn(serve(listener, http::finish(router), self.limits, requests.clone()));
+        let mut servers = vec![serve(self.listener, router)];
         if let Some(listener) = self.admin {
-            servers.push(serve(&self.requests, listener, http::finish(http::own_routes(own)), requests.clone()));
+            servers.push(serve(listener, http::own_routes(own)));
         }
-        info!(%address, "serving");
+        info!(%address, connections_max = self.limits.connections_max, "serving");
         Ok(Process { address, metrics: self.metrics, requests, servers, ends: self.ends, drains: self.drains })
     }
 }
@@ -241,10 +249,5 @@ pub async fn interrupted() {
 }
 
 fn bind(address: SocketAddr, option: &str) -> Result<TcpListener, Failure> {
-    flagmint_evaluator::serve::listen(address).map_err(|error| Failure::resource(format!("{option} {address}"), error))
-}
-
-fn serve(requests: &Handle, listener: TcpListener, router: Router, shutdown: CancellationToken) -> JoinHandle<()> {
-    let limits = Limits { connections_max: descriptors::connections_max(), ..Limits::default() };
-    requests.spawn(flagmint_evaluator::serve::serve(listener, router, limits, shutdown))
+    listen(address).map_err(|error| Failure::resource(format!("{option} {address}"), error))
 }

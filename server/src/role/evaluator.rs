@@ -24,6 +24,7 @@ pub fn evaluator(options: EvaluatorOptions) -> Result<(), Failure> {
             postgres,
             rate_limit_bypass_token: options.rate_limit_bypass_token,
             qa_routes: options.qa_routes,
+            ofrep: !options.no_ofrep,
             advertise: options.advertise,
         };
         data_plane::start(assembly, log, settings).await?;

@@ -5,52 +5,23 @@ use std::time::Instant;
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use crate::sse::Events;
 use crate::support::{PATIENCE, Person, Place, Server, Shop};
 use crate::sync_client::{Effect, SyncClient};
 
-/// A server-sent event stream, read event by event.
-struct Events {
-    response: reqwest::Response,
-    text: String,
+/// Opens a stream of configuration.
+async fn open(person: &Person, shop: &Shop, client: &mut SyncClient, ask: &str) -> Events {
+    let session = session(person, shop, client).await;
+    let mut events = Events::open(&person.http, &person.url, &format!("sessionId={session}&{ask}")).await;
+    assert!(events.next().await.is_some_and(|(name, _)| name == "connected"));
+    events
 }
 
-impl Events {
-    async fn open(person: &Person, shop: &Shop, client: &mut SyncClient, ask: &str) -> Self {
-        let session = session(person, shop, client).await;
-        let url = format!("{}/evaluator/v2/flags/stream?sessionId={session}&{ask}", person.url);
-        let response = person.http.get(url).send().await.expect("an answer");
-        let mut events = Self { response, text: String::new() };
-        assert_eq!(events.next().await.0, "connected");
-        events
-    }
-
-    /// Name and data of the next event.
-    async fn next(&mut self) -> (String, Value) {
-        tokio::time::timeout(PATIENCE, async {
-            loop {
-                if let Some((event, rest)) = self.text.split_once("\n\n") {
-                    let field = |name: &str| event.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
-                    let found =
-                        (field("event: ").to_owned(), serde_json::from_str(field("data: ")).unwrap_or_default());
-                    self.text = rest.to_owned();
-                    if !found.0.is_empty() {
-                        return found;
-                    }
-                } else {
-                    let chunk = self.response.chunk().await.expect("a chunk").expect("the stream goes on");
-                    self.text.push_str(std::str::from_utf8(&chunk).expect("UTF-8"));
-                }
-            }
-        })
-        .await
-        .expect("an event in time")
-    }
-
-    async fn give(&mut self, client: &mut SyncClient) -> (String, Effect) {
-        let (name, data) = self.next().await;
-        let effect = client.receive(&data.to_string());
-        (name, effect)
-    }
+/// Gives the client the next event.
+async fn give(events: &mut Events, client: &mut SyncClient) -> (String, Effect) {
+    let (name, data) = events.next().await.expect("the stream goes on");
+    let effect = client.receive(&data.to_string());
+    (name, effect)
 }
 
 async fn session(person: &Person, shop: &Shop, client: &mut SyncClient) -> String {
@@ -117,15 +88,15 @@ async fn versions_follow_each_other_over_a_restart() {
     let shop = Shop::open(&person).await;
     shop.wait_until_served(&person.http, &server.url).await;
     let (mut client, mut absent) = (SyncClient::default(), SyncClient::default());
-    let mut events = Events::open(&person, &shop, &mut client, "fullConfig=true").await;
-    assert_eq!(events.give(&mut client).await, ("lease".into(), Effect::WantsFull));
-    assert_eq!(events.give(&mut client).await, ("fullConfig".into(), Effect::Replaced));
+    let mut events = open(&person, &shop, &mut client, "fullConfig=true").await;
+    assert_eq!(give(&mut events, &mut client).await, ("lease".into(), Effect::WantsFull));
+    assert_eq!(give(&mut events, &mut client).await, ("fullConfig".into(), Effect::Replaced));
     assert_eq!(fetch(&person, &shop, &mut absent, "").await.len(), 2);
     let first = client.version.expect("a version");
     assert_eq!(held(&absent), held(&client));
     for number in 0..6 {
         publish(&person, &shop, number).await;
-        assert_eq!(events.give(&mut client).await, ("delta".into(), Effect::Applied));
+        assert_eq!(give(&mut events, &mut client).await, ("delta".into(), Effect::Applied));
         assert_eq!(client.version, Some(first + u64::from(number) + 1), "one delta for each publish");
     }
     assert_eq!(held(&client), full(&person, &shop).await);
@@ -140,10 +111,10 @@ async fn versions_follow_each_other_over_a_restart() {
     assert_eq!(fetch(&person, &shop, &mut absent, &since).await, expected);
     assert_eq!(held(&absent), full(&person, &shop).await);
     let ask = format!("fullConfig=false&sinceVersion={}", first + 6);
-    let mut events = Events::open(&person, &shop, &mut client, &ask).await;
-    assert_eq!(events.give(&mut client).await, ("lease".into(), Effect::Renewed));
+    let mut events = open(&person, &shop, &mut client, &ask).await;
+    assert_eq!(give(&mut events, &mut client).await, ("lease".into(), Effect::Renewed));
     publish(&person, &shop, 6).await;
-    assert_eq!(events.give(&mut client).await, ("delta".into(), Effect::Applied));
+    assert_eq!(give(&mut events, &mut client).await, ("delta".into(), Effect::Applied));
     assert_eq!(held(&client), full(&person, &shop).await);
     assert_eq!(client.version, Some(first + 7));
     let qa =

@@ -10,10 +10,13 @@ mod faults;
 mod hostile;
 mod installation;
 mod kills;
+mod listener;
 mod load;
 mod metering;
+mod meters;
 mod privacy;
 mod rates;
+mod sse;
 mod streams;
 mod support;
 #[path = "../../../evaluator/tests/support/sync_client.rs"]

@@ -5,26 +5,55 @@ use serde_json::{Value, json};
 use crate::support::{Person, Place, Shop};
 
 /// One installation whose calls nobody else makes.
-struct Metered {
-    person: Person,
-    shop: Shop,
-    /// API calls expected so far.
-    calls: u64,
+pub struct Metered {
+    pub person: Person,
+    pub shop: Shop,
+    /// Expected so far.
+    used: Used,
+}
+
+/// What meters show, or by how much something raises them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Used {
+    pub calls: u64,
+    pub connections: u64,
+    pub track_events: u64,
+}
+
+impl Used {
+    fn of(usage: &Value) -> Self {
+        let used = |meter: &str| usage[meter]["used"].as_u64().unwrap_or_else(|| panic!("{meter} of {usage}"));
+        Self { calls: used("apiCalls"), connections: used("connections"), track_events: used("trackEvents") }
+    }
+
+    fn raised(self, by: Self) -> Self {
+        Self {
+            calls: self.calls + by.calls,
+            connections: self.connections + by.connections,
+            track_events: self.track_events + by.track_events,
+        }
+    }
 }
 
 impl Metered {
-    /// Checks that what was just done, called `what`, counted `calls`: a call that counts one is made after it, and once that shows, so
-    /// would what came before.
-    async fn expect(&mut self, what: &str, calls: u64) {
-        let (status, _) = self.shop.evaluate(&self.person.http, &self.person.url, "marker").await.expect("an answer");
-        assert_eq!(status, 200);
-        self.calls += calls + 1;
-        let used = |usage: &Value| usage["apiCalls"]["used"].as_u64().expect("a count");
-        let usage = self.person.get_until("/billing/usage", |usage| used(usage) >= self.calls).await;
-        assert_eq!(used(&usage), self.calls, "{what} counts {calls}");
+    /// Checks that what was just done, called `what`, counted `calls` and nothing else.
+    pub async fn expect(&mut self, what: &str, calls: u64) {
+        self.expect_used(what, Used { calls, ..Used::default() }).await;
     }
 
-    async fn post(&self, path: &str, headers: &[(&str, &str)], body: &str) -> reqwest::Response {
+    /// Checks that what was just done, called `what`, raised the meters by this much: a call that counts one is made after it, and once
+    /// that shows, so would what came before. What the meters then say.
+    pub async fn expect_used(&mut self, what: &str, used: Used) -> Value {
+        let (status, _) = self.shop.evaluate(&self.person.http, &self.person.url, "marker").await.expect("an answer");
+        assert_eq!(status, 200);
+        self.used = self.used.raised(used).raised(Used { calls: 1, ..Used::default() });
+        let calls = self.used.calls;
+        let usage = self.person.get_until("/billing/usage", |usage| Used::of(usage).calls >= calls).await;
+        assert_eq!(Used::of(&usage), self.used, "{what} counts {used:?}");
+        usage
+    }
+
+    pub async fn post(&self, path: &str, headers: &[(&str, &str)], body: &str) -> reqwest::Response {
         let mut request = self.person.http.post(format!("{}{path}", self.person.url)).body(body.to_owned());
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -32,18 +61,18 @@ impl Metered {
         request.send().await.expect("an answer")
     }
 
-    async fn keyed(&self, path: &str, body: &str) -> u16 {
+    pub async fn keyed(&self, path: &str, body: &str) -> u16 {
         self.post(path, &[("x-api-key", &self.shop.key)], body).await.status().as_u16()
     }
 
     /// A management request as somebody signed in; the status.
-    async fn manage(&self, path: &str, body: Value) -> u16 {
+    pub async fn manage(&self, path: &str, body: Value) -> u16 {
         let request = self.person.http.post(format!("{}{path}", self.person.url)).bearer_auth(&self.person.token);
         request.json(&body).send().await.expect("an answer").status().as_u16()
     }
 }
 
-async fn metered(place: &Place) -> (crate::support::Server, Metered) {
+pub async fn metered(place: &Place) -> (crate::support::Server, Metered) {
     let server = place.start();
     let person = Person::sign_in(&server.url).await;
     let shop = Shop::open(&person).await;
@@ -54,10 +83,10 @@ async fn metered(place: &Place) -> (crate::support::Server, Metered) {
     }
     let calls = shop.wait_until_served(&person.http, &server.url).await;
     // Asked for before the key was known there: refused, and so not counted.
-    let usage = person.get_until("/billing/usage", |usage| usage["apiCalls"]["used"].as_u64() >= Some(5 + 1)).await;
-    let used = usage["apiCalls"]["used"].as_u64().expect("a count");
-    assert!((6..=5 + calls).contains(&used), "five flags made, {calls} evaluations asked for: {usage}");
-    (server, Metered { person, shop, calls: used })
+    let usage = person.get_until("/billing/usage", |usage| Used::of(usage).calls > 5).await;
+    let used = Used::of(&usage);
+    assert!((6..=5 + calls).contains(&used.calls), "five flags made, {calls} evaluations asked for: {usage}");
+    (server, Metered { person, shop, used })
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -90,7 +119,7 @@ async fn one_answered_call_is_one_unit_however_many_decisions() {
     let answer = metered.person.get(&evaluations).await;
     let decisions = answer["data"]["totals"]["evaluations"].as_u64().expect("a count");
     // Of the calls so far, five made flags; each of the others decided this one, and no 304 did.
-    assert_eq!(decisions, metered.calls - 5, "{answer}");
+    assert_eq!(decisions, metered.used.calls - 5, "{answer}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -3,47 +3,19 @@
 
 use std::time::Duration;
 
+use crate::sse::Events;
 use crate::support::{PATIENCE, Person, Place, Server, Shop};
 use chrono::{Duration as Days, Utc};
 use serde_json::{Value, json};
-
-struct Stream {
-    response: reqwest::Response,
-    text: String,
-}
-
-impl Stream {
-    async fn open(http: &reqwest::Client, url: &str, session: &str) -> Self {
-        let url = format!("{url}/evaluator/v2/flags/stream?sessionId={session}");
-        Self { response: http.get(url).send().await.expect("an answer"), text: String::new() }
-    }
-
-    /// The next event of this name; others are passed over. `None` at the end.
-    async fn next(&mut self, name: &str) -> Option<Value> {
-        let read = async {
-            loop {
-                if let Some((event, rest)) = self.text.split_once("\n\n") {
-                    let field = |name| event.lines().find_map(|line| line.strip_prefix(name));
-                    let is_named = field("event: ") == Some(name);
-                    let data = field("data: ").and_then(|data| serde_json::from_str(data).ok());
-                    self.text = rest.to_owned();
-                    if is_named {
-                        return data;
-                    }
-                    continue;
-                }
-                let chunk = self.response.chunk().await.ok()??;
-                self.text.push_str(std::str::from_utf8(&chunk).expect("UTF-8"));
-            }
-        };
-        tokio::time::timeout(PATIENCE, read).await.expect("in time")
-    }
-}
 
 async fn handshake(http: &reqwest::Client, url: &str, key: &str) -> String {
     let request = http.post(format!("{url}/auth/asl-handshake")).header("x-api-key", key);
     let answer: Value = request.send().await.expect("an answer").json().await.expect("JSON");
     answer["data"]["sessionId"].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned()
+}
+
+async fn open(http: &reqwest::Client, url: &str, session: &str) -> Events {
+    Events::open(http, url, &format!("sessionId={session}")).await
 }
 
 async fn post(http: &reqwest::Client, url: &str, key: &str, id: &Value, user: &str) -> (u16, Value) {
@@ -80,19 +52,19 @@ async fn a_stream_is_opened_fed_and_ended_across_instances() {
 
     // A session of one instance opens a stream on the other, once on either.
     let session = handshake(http, &here.url, &shop.key).await;
-    let mut stream = Stream::open(http, &there.url, &session).await;
-    let id = stream.next("connected").await.expect("connected")["connectionId"].clone();
-    assert_eq!(stream.next("flags").await.expect("flags")["flags"], json!({ "checkout": true }));
+    let mut stream = open(http, &there.url, &session).await;
+    let id = stream.next_named("connected").await.expect("connected")["connectionId"].clone();
+    assert_eq!(stream.next_named("flags").await.expect("flags")["flags"], json!({ "checkout": true }));
     for url in [&here.url, &there.url] {
-        let error = Stream::open(http, url, &session).await.next("error").await;
+        let error = open(http, url, &session).await.next_named("error").await;
         assert_eq!(error, Some(json!({ "error": "session_id_missing" })), "a session is good once");
     }
 
     // A publish is pushed; a context posted at the other instance finds its way.
     assert_eq!(post(http, &here.url, &shop.key, &id, "u1").await.0, 202);
-    assert_eq!(stream.next("flags").await.expect("flags")["flags"], json!({ "checkout": true }));
+    assert_eq!(stream.next_named("flags").await.expect("flags")["flags"], json!({ "checkout": true }));
     rule_for_ireland(&person, &shop).await;
-    assert_eq!(stream.next("flags").await.expect("flags")["flags"], json!({ "checkout": false }));
+    assert_eq!(stream.next_named("flags").await.expect("flags")["flags"], json!({ "checkout": false }));
 
     // A reached limit, told by the control plane, is told to the client at its next context.
     let pool = flagmint_control_plane::connect(&place.database).expect("a URL");
@@ -105,7 +77,7 @@ async fn a_stream_is_opened_fed_and_ended_across_instances() {
         assert!(std::time::Instant::now() < deadline, "the limit does not come into force");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    let message = stream.next("quota_exceeded").await.expect("the quota message");
+    let message = stream.next_named("quota_exceeded").await.expect("the quota message");
     assert_eq!((&message["error"], &message["retryAfter"]), (&json!("QUOTA_EXCEEDED"), &json!(3600)));
     assert_eq!(post(http, &here.url, &shop.key, &id, "u1").await.0, 404, "its connection has ended");
     flagmint_control_plane::set_limit(&pool, organization, "api_calls", None).await.expect("lifted");
@@ -116,22 +88,22 @@ async fn a_stream_is_opened_fed_and_ended_across_instances() {
 
     // A deploy ends the streams of the instance that stops, in order.
     let session = handshake(http, &there.url, &shop.key).await;
-    let mut stream = Stream::open(http, &here.url, &session).await;
-    let id = stream.next("connected").await.expect("connected")["connectionId"].clone();
+    let mut stream = open(http, &here.url, &session).await;
+    let id = stream.next_named("connected").await.expect("connected")["connectionId"].clone();
     here.signal(libc::SIGTERM);
-    assert_eq!(stream.next("error").await, None, "no error, just the end");
+    assert_eq!(stream.next_named("error").await, None, "no error, just the end");
     assert_eq!(here.wait().code(), Some(0));
     assert_eq!(post(http, &there.url, &shop.key, &id, "u1").await.0, 404, "lost with its instance");
 
     // A revoked key ends its streams at once.
     let session = handshake(http, &there.url, &shop.key).await;
-    let mut stream = Stream::open(http, &there.url, &session).await;
-    stream.next("flags").await.expect("flags");
+    let mut stream = open(http, &there.url, &session).await;
+    stream.next_named("flags").await.expect("flags");
     let person = Person::sign_in(&there.url).await;
     let keys = person.get(&format!("/api-keys/{}", shop.project_id)).await;
     let own = keys["data"]["data"].as_array().expect("a list").iter().find(|key| key["name"] == "test");
     let key_id = own.expect("the shop's")["id"].as_str().expect("an id").to_owned();
     let revoke = http.delete(format!("{}/api-keys/{}/{key_id}", there.url, shop.project_id)).bearer_auth(&person.token);
     assert!(revoke.send().await.expect("an answer").status().is_success());
-    assert_eq!(stream.next("error").await, Some(json!({ "error": "invalid_api_key" })));
+    assert_eq!(stream.next_named("error").await, Some(json!({ "error": "invalid_api_key" })));
 }

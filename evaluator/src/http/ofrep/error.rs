@@ -13,6 +13,8 @@ use crate::http::error::{BadKey, DataPlaneError};
 pub enum OfrepError {
     /// As anywhere on the data plane; some are answered in the protocol's own form.
     Plane(DataPlaneError),
+    /// This server answers no OFREP.
+    SwitchedOff,
     /// No context, or none that the protocol allows; says why.
     InvalidContext(&'static str),
     /// The environment has no such flag.
@@ -26,6 +28,7 @@ impl OfrepError {
     pub fn recorded_as(&self) -> Option<ErrorCode> {
         match self {
             Self::Plane(error) => error.recorded_as(),
+            Self::SwitchedOff => None,
             Self::InvalidContext(_) => Some(ErrorCode::InvalidContext),
             Self::FlagNotFound => Some(ErrorCode::FlagNotFound),
             Self::TargetingKeyMissing => Some(ErrorCode::TargetingKeyMissing),
@@ -39,7 +42,9 @@ impl OfrepError {
         };
         match self {
             Self::Plane(DataPlaneError::InvalidApiKey) => (StatusCode::UNAUTHORIZED, Extension(BadKey)).into_response(),
-            Self::Plane(DataPlaneError::SubscriptionInactive) => StatusCode::FORBIDDEN.into_response(),
+            Self::SwitchedOff | Self::Plane(DataPlaneError::SubscriptionInactive) => {
+                StatusCode::FORBIDDEN.into_response()
+            }
             Self::Plane(DataPlaneError::Parse(why)) => failed(StatusCode::BAD_REQUEST, ErrorCode::ParseError, &why),
             Self::Plane(error @ DataPlaneError::Internal) => {
                 let details = InternalFailure { error_details: error.message() };
