@@ -253,6 +253,19 @@ impl PartitionFold {
         self.closed.len()
     }
 
+    /// Hands over the changed counts of the open chunk: decisions, latencies and meters, as they are now. They vouch for nothing, so there is no
+    /// position; [`Self::emit`] still has the rest. `None` if a chunk was closed, since only all of its cells together may follow.
+    pub fn emit_counts(&mut self) -> Option<Emitted> {
+        if !self.closed.is_empty() {
+            return None;
+        }
+        let mut cells = Emitted::default();
+        if let Some(chunk) = &mut self.chunk {
+            chunk.emit_counts(&mut cells);
+        }
+        Some(cells)
+    }
+
     /// Hands over the last values of the chunks closed since the last emission and the changed cells of the open one, and
     /// where they bring the fold; `None` if nothing was folded since.
     pub fn emit(&mut self) -> Option<(Emitted, Position)> {

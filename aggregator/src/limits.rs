@@ -54,6 +54,13 @@ pub const EMIT_INTERVAL_MIN: Duration = Duration::from_millis(50);
 /// Longest time that folded cells wait for their emission while there is more to fold.
 pub const EMIT_INTERVAL: Duration = Duration::from_millis(100);
 
+/// Of how far folding is behind, the part that folded cells may wait while it catches up: answers that are minutes old do not suffer from being a tenth
+/// older, and each sketch is written once for all that was folded meanwhile.
+pub const EMIT_PART_BEHIND: u32 = 10;
+
+/// How long they wait then at most: so much is folded again, and held in memory, should the store be away.
+pub const EMIT_INTERVAL_BEHIND: Duration = Duration::from_secs(5);
+
 /// Cells of closed chunks waiting for their emission at most, before the loop emits whatever the time.
 pub const PENDING_CELLS: usize = 200_000;
 

@@ -42,8 +42,10 @@ pub struct Settings {
     pub fold: FoldLimits,
     /// Shortest time between two emissions.
     pub emit_interval_min: Duration,
-    /// Longest time that folded cells wait while there is more to fold.
+    /// Longest time that folded cells wait while there is more to fold. Longer while folding is far behind: [`limits::EMIT_PART_BEHIND`].
     pub emit_interval: Duration,
+    /// Shortest time between two emissions that are whole: with sketches, contexts, ledger and positions. Those between are of counts alone.
+    pub whole_interval: Duration,
     /// How long folding goes on, at most, once told to stop. What is left then is folded by the next run.
     pub drain_fold_max: Duration,
     /// Takes the records that could not be read. The loop waits while it is full. A crash may repeat some.
@@ -62,6 +64,7 @@ impl Settings {
             fold: FoldLimits::default(),
             emit_interval_min: limits::EMIT_INTERVAL_MIN,
             emit_interval: limits::EMIT_INTERVAL,
+            whole_interval: Duration::ZERO,
             drain_fold_max: Duration::MAX,
             dead_letters,
             status,
@@ -144,6 +147,9 @@ struct Aggregator<L, S> {
     last_emission: Instant,
     /// Records were folded since the last emission.
     is_dirty: bool,
+    last_whole: Instant,
+    /// Counts were emitted since the last whole emission.
+    owes_rest: bool,
     /// Since when it drains.
     drain: Option<Instant>,
 }
@@ -158,6 +164,8 @@ impl<L: DecisionLog, S: RollupStore> Aggregator<L, S> {
             status: Status::default(),
             last_emission: Instant::now(),
             is_dirty: false,
+            last_whole: Instant::now(),
+            owes_rest: false,
             drain: None,
             settings,
         }
@@ -194,23 +202,50 @@ impl<L: DecisionLog, S: RollupStore> Aggregator<L, S> {
         }
     }
 
-    fn is_due(&self, has_more: bool) -> bool {
-        let interval = match self.drain {
-            Some(_) if !has_more || self.is_out_of_time() => Duration::ZERO,
-            _ if has_more => self.settings.emit_interval,
-            _ => self.settings.emit_interval_min,
-        };
-        let pending = || self.assigned.pending_cells() >= limits::PENDING_CELLS;
-        self.is_dirty && (self.last_emission.elapsed() >= interval || pending())
+    /// How long folded cells wait.
+    fn interval(&self, has_more: bool) -> Duration {
+        if !has_more {
+            return self.settings.emit_interval_min;
+        }
+        let behind = self.assigned.behind() / limits::EMIT_PART_BEHIND;
+        self.settings.emit_interval.max(behind.min(limits::EMIT_INTERVAL_BEHIND))
     }
 
-    /// Hands all changed cells over, if it is time and the last ones were taken.
+    /// Whether a drain has folded all it will.
+    fn is_ending(&self, has_more: bool) -> bool {
+        self.drain.is_some() && (!has_more || self.is_out_of_time())
+    }
+
+    /// When to emit next, if there is something to emit.
+    fn next_emission(&self, has_more: bool) -> Option<Instant> {
+        let changed = self.is_dirty.then(|| self.last_emission + self.interval(has_more));
+        let rest = self.owes_rest.then(|| self.last_whole + self.settings.whole_interval);
+        changed.into_iter().chain(rest).min()
+    }
+
+    fn is_due(&self, has_more: bool) -> bool {
+        let Some(next) = self.next_emission(has_more) else { return false };
+        let pending = || self.assigned.pending_cells() >= limits::PENDING_CELLS;
+        next <= Instant::now() || self.is_ending(has_more) || pending()
+    }
+
+    /// Hands changed cells over, if it is time and the last ones were taken.
     fn emit_if_due(&mut self, has_more: bool) {
         if self.emitter.is_busy() || !self.is_due(has_more) {
             return;
         }
-        self.last_emission = Instant::now();
+        let now = Instant::now();
+        let is_whole = self.is_ending(has_more) || now >= self.last_whole + self.settings.whole_interval;
+        self.last_emission = now;
         self.is_dirty = false;
+        if !is_whole && let Some(counts) = self.assigned.emit_counts() {
+            self.owes_rest = true;
+            if !counts.is_empty() {
+                self.emitter.start(&counts, Vec::new());
+            }
+            return;
+        }
+        (self.last_whole, self.owes_rest) = (now, false);
         let (cells, positions) = self.assigned.emit();
         if !positions.is_empty() {
             self.emitter.start(&cells, positions);
@@ -220,7 +255,7 @@ impl<L: DecisionLog, S: RollupStore> Aggregator<L, S> {
     /// Whether everything is done that a drain does.
     fn is_drained(&self, has_more: bool) -> bool {
         let is_folded = (!has_more && !self.assigned.is_opening()) || self.is_out_of_time();
-        self.drain.is_some() && is_folded && !self.is_dirty && !self.emitter.is_busy()
+        self.drain.is_some() && is_folded && !self.is_dirty && !self.owes_rest && !self.emitter.is_busy()
     }
 
     /// Whether a drain may fold no more.
@@ -231,12 +266,8 @@ impl<L: DecisionLog, S: RollupStore> Aggregator<L, S> {
     /// Waits until there is something to do.
     async fn wait(&mut self, has_more: bool) -> Result<Woken, RunError> {
         let is_full = !self.may_fold();
-        let emission_wait = if self.is_dirty && !self.emitter.is_busy() {
-            let interval = if has_more { self.settings.emit_interval } else { self.settings.emit_interval_min };
-            interval.saturating_sub(self.last_emission.elapsed())
-        } else {
-            limits::IDLE_WAIT
-        };
+        let next = self.next_emission(has_more).filter(|_| !self.emitter.is_busy());
+        let emission_wait = next.map_or(limits::IDLE_WAIT, |next| next.saturating_duration_since(Instant::now()));
         tokio::select! {
             biased;
             progress = self.emitter.progress() => Ok(Woken::Emission(progress?)),

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use flagmint_ingest::ContextRedactor;
 use flagmint_log::{Append, DecisionLog, KafkaLog, KafkaOptions};
-use flagmint_schemas::batch::{Batch, BatchHeader, Call, Caller, Codec, DecisionRow, Outcome};
+use flagmint_schemas::batch::{Batch, BatchHeader, Call, Caller, Codec, DecisionRow, ObservedContext, Outcome};
 use flagmint_schemas::decision::{Exit, Reason, Transport, Trigger};
 use flagmint_schemas::ids::{EnvironmentId, FlagId, KeyId, OrganizationId, ProjectId, RuleId, VariationId};
 use flagmint_schemas::limits::PROTOBUF_DECISIONS_BELOW;
@@ -21,7 +21,8 @@ use serde_json::json;
 use uuid::Uuid;
 
 const BATCHES: u64 = 400;
-const USERS: u32 = 20_000;
+/// Contexts that ask again and again, each as often as the others.
+const USERS: u32 = 10_000;
 const PARTITIONS: u32 = 12;
 const MEASURED: Duration = Duration::from_secs(5);
 /// Batches in flight while measuring how fast appending is.
@@ -33,6 +34,7 @@ struct World {
     outcomes: Vec<[Outcome; 4]>,
     redactor: ContextRedactor,
     sequence: u64,
+    calls: u128,
     now_us: i64,
 }
 
@@ -59,25 +61,30 @@ impl World {
             })
             .collect();
         let redactor = ContextRedactor::new([3; 32], false);
-        Self { random: StdRng::seed_from_u64(8), outcomes, redactor, sequence: 0, now_us: 1_767_225_600_000_000 }
+        Self {
+            random: StdRng::seed_from_u64(8),
+            outcomes,
+            redactor,
+            sequence: 0,
+            calls: 0,
+            now_us: 1_767_225_600_000_000,
+        }
     }
 
     /// A batch of calls that each ask for `per_call` flags.
     fn batch(&mut self, decisions: usize, per_call: usize) -> Batch {
         let mut batch = Batch { callers: vec![caller()], ..Batch::default() };
-        let mut rows = std::collections::HashMap::new();
+        let (mut rows, mut known) = (std::collections::HashMap::new(), std::collections::HashMap::new());
         while batch.decisions.len() < decisions {
             let user = self.random.random_range(0..USERS);
-            let plan = ["free", "team", "enterprise"][user as usize % 3];
-            let country = ["DE", "US", "FR", "JP"][user as usize % 4];
-            let (key, version) = (format!("user-{user}@example.com"), format!("4.{}.1", user % 7));
-            let context = json!({"kind": "user", "key": key, "plan": plan, "country": country, "appVersion": version});
-            let context = self.redactor.observe(context.as_object().expect("an object"));
-            batch.contexts.push(Arc::new(context));
+            let context = *known.entry(user).or_insert_with(|| {
+                batch.contexts.push(Arc::new(self.context(user)));
+                batch.contexts.len() as u32 - 1
+            });
             let first = self.random.random_range(0..self.outcomes.len());
             let count = per_call.min(decisions - batch.decisions.len());
             self.now_us += self.random.random_range(0..2_000);
-            batch.calls.push(self.call(batch.contexts.len() as u32 - 1, count as u32));
+            batch.calls.push(self.call(context, count as u32));
             for at in 0..count {
                 let flag = (first + at) % self.outcomes.len();
                 let way = usize::from(self.random.random_ratio(1, 2)) + 2 * usize::from(user % 5 == 0);
@@ -92,9 +99,19 @@ impl World {
         batch
     }
 
+    fn context(&self, user: u32) -> ObservedContext {
+        let plan = ["free", "team", "enterprise"][user as usize % 3];
+        let country = ["DE", "US", "FR", "JP"][user as usize % 4];
+        let (key, version) = (format!("user-{user}@example.com"), format!("4.{}.1", user % 7));
+        let context = json!({"kind": "user", "key": key, "plan": plan, "country": country, "appVersion": version});
+        self.redactor.observe(context.as_object().expect("an object"))
+    }
+
     fn call(&mut self, context: u32, decisions: u32) -> Call {
+        self.calls += 1;
         Call {
-            call_id: self.random.random(),
+            // As evaluators number them: a random half, and a count.
+            call_id: 0x5a5a_1234_9876_0042 << 64 | self.calls,
             event_time_us: self.now_us,
             latency_us: self.random.random_range(80..900),
             evaluation_ns: self.random.random_range(2_000..9_000),
@@ -111,7 +128,7 @@ impl World {
     }
 
     fn append(&mut self, batch: &Batch, partition: u32) -> Append {
-        let codec = if batch.decisions.len() < PROTOBUF_DECISIONS_BELOW { Codec::Protobuf } else { Codec::Packed };
+        let codec = if batch.decisions.len() < PROTOBUF_DECISIONS_BELOW { Codec::Protobuf } else { Codec::Short };
         let header = BatchHeader {
             codec,
             schema: BatchHeader::SCHEMA,
@@ -242,6 +259,12 @@ async fn main() {
         "| decisions a batch | flags a call | flags | encoded B/decision | stored B/decision |\n|---|---|---|---|---|"
     );
     for (decisions, per_call, flags) in [
+        (1000, 12, 12),
+        (8192, 12, 12),
+        (200, 12, 12),
+        (50, 12, 12),
+        (24, 12, 12),
+        (12, 12, 12),
         (1000, 1, 30),
         (1000, 5, 30),
         (1000, 20, 30),
@@ -250,7 +273,6 @@ async fn main() {
         (50, 1, 30),
         (50, 5, 30),
         (50, 10, 10),
-        (50, 50, 50),
     ] {
         let (raw, stored) = bytes_per_decision(flags, decisions, per_call).await;
         println!("| {decisions} | {per_call} | {flags} | {raw:.1} | {stored:.1} |");

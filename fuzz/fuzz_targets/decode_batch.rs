@@ -24,7 +24,7 @@ fuzz_target!(|input: &[u8]| {
         decode(&header, payload);
     }
     let mut known = [0; BatchHeader::LEN];
-    for codec in [Codec::Arrow, Codec::Protobuf, Codec::Packed] {
+    for codec in [Codec::Arrow, Codec::Protobuf, Codec::Packed, Codec::Short] {
         (known[0], known[1], known[2]) = (1, codec as u8, BatchHeader::SCHEMA as u8);
         let mut header = BatchHeader::decode(&known).expect("this header is valid");
         (header.calls, header.decisions) = (2, 3);

@@ -11,6 +11,7 @@ pub mod header;
 mod packed;
 mod protobuf;
 mod table;
+mod texts;
 mod view;
 
 #[cfg(test)]

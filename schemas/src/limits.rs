@@ -3,9 +3,9 @@
 /// Decisions in one batch at most: the recorder flushes at this many rows; a frame stays well under 1 MiB.
 pub const BATCH_DECISIONS_MAX: usize = 8192;
 
-/// Below this many decisions a batch is written as protobuf rows: the fixed cost of Arrow messages (some 3 kB and
-/// 10 us) is then larger than the rows.
-pub const PROTOBUF_DECISIONS_BELOW: usize = 50;
+/// Below this many decisions and calls a batch is written as protobuf rows, which have no part that is the same in all batches: packed columns take some
+/// hundred bytes before the first row.
+pub const PROTOBUF_DECISIONS_BELOW: usize = 8;
 
 /// A batch larger than this is refused when decoding: no honest producer makes one (8192 decisions plus one call's
 /// overshoot, contexts of 64 attributes), and it bounds what a damaged length can make us allocate.

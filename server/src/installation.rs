@@ -20,7 +20,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use crate::exit::Failure;
-use crate::limits::{DRAIN_FOLD_MAX, EMIT_INTERVAL_CLICKHOUSE};
+use crate::limits::{DRAIN_FOLD_MAX, EMIT_INTERVAL_CLICKHOUSE, WHOLE_INTERVAL_CLICKHOUSE};
 use crate::options::UpOptions;
 use crate::piece::first_user::FirstUser;
 use crate::piece::process::{Assembly, Process};
@@ -184,6 +184,7 @@ async fn on_clickhouse<L: DecisionLog>(
     store: Arc<ClickHouseStore>,
 ) -> Result<data_plane::Piece, Failure> {
     let settings = fold_settings(parts.options, EMIT_INTERVAL_CLICKHOUSE)?;
+    let settings = aggregator::Settings { whole_interval: WHOLE_INTERVAL_CLICKHOUSE, ..settings };
     maintenance::start_clickhouse(assembly, Arc::clone(&store), settings.status.subscribe());
     let fold = folding::start(assembly, Arc::clone(&log), Arc::clone(&store), settings);
     all_roles(assembly, parts, log, store, &fold).await

@@ -51,6 +51,10 @@ pub const DRAIN_RECORDER_MAX: Duration = Duration::from_secs(4);
 /// Shortest time between two inserts into ClickHouse, unless an option says otherwise: docs/performance.md has what other intervals cost.
 pub const EMIT_INTERVAL_CLICKHOUSE: Duration = Duration::from_millis(100);
 
+/// Shortest time between two such inserts of sketches, contexts and the ledger: they are many times as long as counts, an insert costs some 5 ms
+/// whatever is in it, and nobody asks how many users there were in the last tenth of a second.
+pub const WHOLE_INTERVAL_CLICKHOUSE: Duration = Duration::from_secs(1);
+
 /// How often a dead letter is offered to its topic, each time for the client's own ten seconds.
 pub const DEAD_LETTER_ATTEMPTS: u32 = 3;
 

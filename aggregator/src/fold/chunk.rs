@@ -210,9 +210,7 @@ impl Chunk {
             return;
         }
         self.is_dirty = false;
-        self.emit_decisions(out);
-        self.emit_latency(out);
-        self.emit_usage(out);
+        self.emit_counts(out);
         self.emit_uniques(out);
         self.emit_contexts(out);
         self.emit_ledger(out);
@@ -228,6 +226,13 @@ impl Chunk {
         });
     }
 
+    /// Hands over those of them that are short and asked about by the minute.
+    pub fn emit_counts(&mut self, out: &mut Emitted) {
+        self.emit_decisions(out);
+        self.emit_latency(out);
+        self.emit_usage(out);
+    }
+
     fn named(&self, environment: u32) -> Environment {
         self.environments[environment as usize]
     }
@@ -238,7 +243,9 @@ impl Chunk {
 
     fn emit_decisions(&mut self, out: &mut Emitted) {
         let ChunkId { epoch, partition, chunk } = self.id;
-        for slot in self.decisions.take_dirty() {
+        let dirty = self.decisions.take_dirty();
+        out.decisions.reserve(dirty.len());
+        for slot in dirty {
             let (key, decisions) = self.decisions.get(slot);
             let Environment { organization, project, environment } = self.named(key.environment);
             out.decisions.push(DecisionCell {
@@ -264,7 +271,10 @@ impl Chunk {
 
     fn emit_latency(&mut self, out: &mut Emitted) {
         let ChunkId { epoch, partition, chunk } = self.id;
-        for slot in self.latency.take_dirty() {
+        let dirty = self.latency.take_dirty();
+        let places: Vec<histograms::Place> = dirty.iter().map(|slot| self.latency.get(*slot).1.place).collect();
+        out.latency.reserve(dirty.len());
+        for (slot, buckets) in dirty.into_iter().zip(self.histograms.encode(&places)) {
             let (key, latency) = self.latency.get(slot);
             let Environment { organization, project, environment } = self.named(key.environment);
             out.latency.push(LatencyCell {
@@ -280,14 +290,16 @@ impl Chunk {
                 count: latency.count,
                 latency_us: latency.latency_us,
                 evaluation_ns: latency.evaluation_ns,
-                buckets: self.histograms.encode(latency.place),
+                buckets,
             });
         }
     }
 
     fn emit_usage(&mut self, out: &mut Emitted) {
         let ChunkId { epoch, partition, chunk } = self.id;
-        for slot in self.usage.take_dirty() {
+        let dirty = self.usage.take_dirty();
+        out.usage.reserve(dirty.len());
+        for slot in dirty {
             let (key, usage) = self.usage.get(slot);
             let Environment { organization, project, environment } = self.named(key.environment);
             out.usage.push(UsageCell {
@@ -333,7 +345,9 @@ impl Chunk {
     fn emit_contexts(&mut self, out: &mut Emitted) {
         let ChunkId { epoch, partition, chunk } = self.id;
         let sdks: Vec<String> = self.clients.iter().map(Client::to_json).collect();
-        for slot in self.contexts.take_dirty() {
+        let dirty = self.contexts.take_dirty();
+        out.contexts.reserve(dirty.len());
+        for slot in dirty {
             let (key, context) = self.contexts.get(slot);
             let Environment { organization, project, environment } = self.named(key.environment);
             out.contexts.push(ContextCell {
@@ -357,7 +371,9 @@ impl Chunk {
 
     fn emit_ledger(&mut self, out: &mut Emitted) {
         let ChunkId { epoch, partition, chunk } = self.id;
-        for slot in self.ledger.take_dirty() {
+        let dirty = self.ledger.take_dirty();
+        out.ledger.reserve(dirty.len());
+        for slot in dirty {
             let (key, ledger) = self.ledger.get(slot);
             let Environment { organization, project, environment } = self.named(key.environment);
             out.ledger.push(LedgerCell {

@@ -45,6 +45,10 @@ impl Emitted {
 
     /// Moves all rows of `other` behind these.
     pub fn append(&mut self, other: &mut Self) {
+        if self.is_empty() {
+            std::mem::swap(self, other);
+            return;
+        }
         self.decisions.append(&mut other.decisions);
         self.latency.append(&mut other.latency);
         self.usage.append(&mut other.usage);

@@ -95,14 +95,32 @@ impl Histograms {
         }
     }
 
-    /// The stored form of a histogram.
-    pub fn encode(&self, place: Place) -> Vec<u8> {
-        let (block, lane) = self::place(place.column);
-        let values = self.boards[place.board as usize].blocks[block].column(lane);
-        latency::encode(values.filter_map(|(bucket, low)| {
-            let carries = self.carries.get(&(place.board, place.column, bucket)).copied().unwrap_or_default();
-            let count = carries << u32::BITS | u64::from(low);
-            (count > 0).then_some((bucket, count))
-        }))
+    /// The stored forms of histograms, in the order of `places`.
+    pub fn encode(&self, places: &[Place]) -> Vec<Vec<u8>> {
+        let mut encoded = vec![Vec::new(); places.len()];
+        let block_of = |at: usize| (places[at].board, place(places[at].column).0);
+        let mut order: Vec<usize> = (0..places.len()).collect();
+        order.sort_by_key(|at| block_of(*at));
+        for neighbours in order.chunk_by(|a, b| block_of(*a) == block_of(*b)) {
+            let (board, block) = block_of(neighbours[0]);
+            for (bucket, row) in self.boards[board as usize].blocks[block].rows() {
+                for &at in neighbours {
+                    let column = places[at].column;
+                    let count = self.carried(board, column, bucket) | u64::from(row[place(column).1]);
+                    if count > 0 {
+                        latency::push(bucket, count, &mut encoded[at]);
+                    }
+                }
+            }
+        }
+        encoded
+    }
+
+    /// The upper half of a count.
+    fn carried(&self, board: u32, column: u32, bucket: u16) -> u64 {
+        if self.carries.is_empty() {
+            return 0;
+        }
+        self.carries.get(&(board, column, bucket)).copied().unwrap_or_default() << u32::BITS
     }
 }

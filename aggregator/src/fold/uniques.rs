@@ -106,15 +106,21 @@ impl Columns {
 
     /// The sketches changed since the last time, in their stored form.
     fn take_dirty(&mut self) -> impl Iterator<Item = (u32, Vec<u8>)> {
-        let mut entries = Vec::new();
+        let mut entries: Vec<Vec<(u16, u8)>> = vec![Vec::new(); LANES];
         self.blocks.iter_mut().enumerate().flat_map(move |(number, block)| {
             let dirty = std::mem::take(&mut block.dirty);
-            let lanes = (0..LANES).filter(|lane| dirty >> lane & 1 == 1);
-            let encoded = lanes.map(|lane| {
-                entries.clear();
-                entries.extend(block.lanes.column(lane).filter(|(_, value)| *value > 0));
-                ((number * LANES + lane) as u32, unique::encode(&entries))
-            });
+            let lanes: Vec<usize> = (0..LANES).filter(|lane| dirty >> lane & 1 == 1).collect();
+            lanes.iter().for_each(|&lane| entries[lane].clear());
+            if !lanes.is_empty() {
+                for (row, values) in block.lanes.rows() {
+                    for &lane in &lanes {
+                        if values[lane] > 0 {
+                            entries[lane].push((row, values[lane]));
+                        }
+                    }
+                }
+            }
+            let encoded = lanes.iter().map(|&lane| ((number * LANES + lane) as u32, unique::encode(&entries[lane])));
             encoded.collect::<Vec<_>>()
         })
     }

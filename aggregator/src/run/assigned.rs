@@ -5,6 +5,7 @@ use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use flagmint_log::{Assignment, DecisionLog, LogError};
 use flagmint_store::{Position, RollupStore};
@@ -43,6 +44,8 @@ pub(super) struct Assigned<L, S> {
     /// What partitions had not emitted when they left.
     leftover: Leftover,
     log_trouble: Option<String>,
+    /// How old the records read last were, at most.
+    behind: Duration,
 }
 
 impl<L: DecisionLog, S: RollupStore> Assigned<L, S> {
@@ -61,7 +64,13 @@ impl<L: DecisionLog, S: RollupStore> Assigned<L, S> {
             last_ticket: 0,
             leftover: Leftover::default(),
             log_trouble: None,
+            behind: Duration::ZERO,
         }
+    }
+
+    /// How far folding is behind appending, by the records read last.
+    pub fn behind(&self) -> Duration {
+        self.behind
     }
 
     pub fn generation(&self) -> u64 {
@@ -156,10 +165,12 @@ impl<L: DecisionLog, S: RollupStore> Assigned<L, S> {
         let readings =
             join_all(due.map(async |partition| (partition.number, partition.step(log, max_bytes).await))).await;
         let mut folded = Folded::default();
+        self.behind = Duration::ZERO;
         for (number, reading) in readings {
             match reading? {
                 Reading::Folded(mut own) => {
                     self.log_trouble = None;
+                    self.behind = self.behind.max(own.age());
                     folded.records += own.records;
                     folded.dead_letters.append(&mut own.dead_letters);
                 }
@@ -180,6 +191,18 @@ impl<L: DecisionLog, S: RollupStore> Assigned<L, S> {
     pub fn pending_cells(&self) -> usize {
         let closed: usize = self.open.values().map(|partition| partition.fold().pending_cells()).sum();
         closed + self.leftover.0.len()
+    }
+
+    /// The changed counts of the open chunks of all partitions; `None` if more than counts is to be handed over.
+    pub fn emit_counts(&mut self) -> Option<Emitted> {
+        if !self.leftover.1.is_empty() || self.open.values().any(|partition| partition.fold().pending_cells() > 0) {
+            return None;
+        }
+        let mut cells = Emitted::default();
+        for partition in self.open.values_mut() {
+            cells.append(&mut partition.fold_mut().emit_counts()?);
+        }
+        Some(cells)
     }
 
     /// All changed cells of all partitions, and where they bring the fold.

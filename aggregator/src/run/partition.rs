@@ -40,6 +40,14 @@ pub(super) struct Folded {
     last_append_us: i64,
 }
 
+impl Folded {
+    /// How long ago the last of them was appended.
+    pub fn age(&self) -> Duration {
+        let age_us = if self.records == 0 { 0 } else { wall_clock_us().saturating_sub(self.last_append_us) };
+        Duration::from_micros(u64::try_from(age_us).unwrap_or_default())
+    }
+}
+
 /// What came of reading.
 #[derive(Debug)]
 pub(super) enum Reading {

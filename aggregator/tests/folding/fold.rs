@@ -35,6 +35,7 @@ fn fold_at_once(records: &[Record]) -> (Merged, Position) {
 #[test]
 fn any_order_and_repetition_of_emissions_gives_the_same_cells() {
     let seed = seed();
+    let mut counts = 0;
     for round in 0..15 {
         let world = World::generate(seed ^ round, 300);
         let (expected, last) = fold_at_once(&world.records);
@@ -44,6 +45,12 @@ fn any_order_and_repetition_of_emissions_gives_the_same_cells() {
         let ticks = random.random_range(1..40);
         for record in &world.records {
             fold.fold(record);
+            if random.random_ratio(1, ticks) {
+                counts += fold.emit_counts().map_or(0, |cells| {
+                    emissions.push(cells.to_batches());
+                    cells.len()
+                });
+            }
             if random.random_ratio(1, ticks) {
                 let (cells, position) = fold.emit().unwrap();
                 assert!(fold.emit().is_none(), "nothing changed since");
@@ -65,6 +72,32 @@ fn any_order_and_repetition_of_emissions_gives_the_same_cells() {
         emissions.iter().for_each(|cells| merged.upsert(cells));
         assert!(merged == expected, "round {round}");
     }
+    assert!(counts > 1000, "seed {seed}: counts were emitted by themselves only {counts} times");
+}
+
+#[test]
+fn counts_alone_are_those_of_a_whole_emission_until_a_chunk_is_closed() {
+    let world = World::generate(seed(), 300);
+    let (mut whole, mut parts) = (fold_from(NEW), fold_from(NEW));
+    let mut refused = 0;
+    for record in &world.records {
+        whole.fold(record);
+        parts.fold(record);
+        let (expected, _) = whole.emit().unwrap();
+        let Some(counts) = parts.emit_counts() else {
+            refused += 1;
+            assert!(parts.pending_cells() > 0);
+            parts.emit().unwrap();
+            continue;
+        };
+        assert_eq!(
+            (&counts.decisions, &counts.latency, &counts.usage),
+            (&expected.decisions, &expected.latency, &expected.usage)
+        );
+        assert!(counts.uniques.is_empty() && counts.contexts.is_empty() && counts.ledger.is_empty());
+        assert!(counts.chunks.is_empty(), "they vouch for nothing");
+    }
+    assert!((1..100).contains(&refused), "{refused}");
 }
 
 #[test]

@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::support::{LIMITS, World, seed};
 use arrow::array::AsArray;
 use arrow::datatypes::UInt64Type;
+use flagmint_aggregator::fold::FoldLimits;
 use flagmint_aggregator::{RunError, Settings, Status, run};
 use flagmint_log::{Append, DecisionLog, LocalLog, Options};
 use flagmint_schemas::rollup::Table;
@@ -159,6 +160,58 @@ async fn refused_cells_are_offered_again_as_they_were() {
     folding.await.unwrap().unwrap();
     assert_eq!(statuses.borrow().upsert_retries, 4);
     assert_eq!(totals(&*store).await, undisturbed(&log).await);
+}
+
+/// A store that keeps what it is given.
+#[derive(Default)]
+struct Keeping(Mutex<Vec<Emission>>);
+
+impl RollupStore for Keeping {
+    async fn upsert(&self, emission: Emission) -> Result<(), StoreError> {
+        self.0.lock().unwrap().push(emission);
+        Ok(())
+    }
+
+    async fn query(&self, _: &RollupQuery) -> Result<Rows, StoreError> {
+        Err(StoreError::Refuse("it cannot".into()))
+    }
+
+    async fn resume_positions(&self) -> Result<Vec<Position>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    fn complete_through_us(&self) -> Option<i64> {
+        None
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn counts_go_first_and_the_rest_follows_though_nothing_more_comes() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = Arc::new(LocalLog::open(Options::new(directory.path(), PARTITIONS)).unwrap());
+    let store = Arc::new(Keeping::default());
+    let (settings, mut statuses) = settings();
+    let settings = Settings { whole_interval: Duration::from_secs(3), fold: FoldLimits::default(), ..settings };
+    let (stop, stopped) = oneshot::channel::<()>();
+    let folding = tokio::spawn(run(Arc::clone(&log), Arc::clone(&store), settings, async { drop(stopped.await) }));
+    append(&log, &World::generate(seed(), 100), 0..100).await;
+    let is_emitted = |status: &Status| {
+        status.partitions.len() == PARTITIONS as usize
+            && status.partitions.iter().all(|partition| partition.emitted_offset >= 50)
+    };
+    statuses.wait_for(is_emitted).await.unwrap();
+    let emissions = std::mem::take(&mut *store.0.lock().unwrap());
+    let (last, before) = emissions.split_last().unwrap();
+    let tables = |emission: &Emission| emission.cells.iter().map(|(table, _)| *table).collect::<Vec<_>>();
+    assert!(tables(last).contains(&Table::Contexts) && tables(last).contains(&Table::Ledger), "{:?}", tables(last));
+    assert!(!before.is_empty(), "counts were not emitted by themselves");
+    for emission in before {
+        assert!(emission.positions.is_empty(), "counts vouch for nothing");
+        let counts = [Table::Decisions, Table::Latency, Table::Usage];
+        assert!(tables(emission).iter().all(|table| counts.contains(table)), "{:?}", tables(emission));
+    }
+    drop(stop);
+    folding.await.unwrap().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -122,7 +122,11 @@ impl Instance {
         if self.in_flight.is_some() {
             return self.insert(random, store);
         }
-        if random.random_ratio(1, 4) { self.emit(random) } else { self.fold(random, log) }
+        match random.random_range(0..8) {
+            0 => self.emit(random),
+            1 => self.emit_counts(random),
+            _ => self.fold(random, log),
+        }
     }
 
     fn fold(&mut self, random: &mut StdRng, log: &Log) -> Step {
@@ -143,6 +147,19 @@ impl Instance {
             }
         }
         Step::Folded(partition, records.len())
+    }
+
+    /// Counts alone, unless a chunk was closed somewhere: then all that changed.
+    fn emit_counts(&mut self, random: &mut StdRng) -> Step {
+        if self.owned.values().any(|owned| owned.fold.pending_cells() > 0) {
+            return self.emit(random);
+        }
+        let counts = self.owned.values_mut().filter_map(|owned| owned.fold.emit_counts());
+        let mut inserts: Vec<_> = counts.flat_map(|cells| cells.to_batches()).collect();
+        inserts.shuffle(random);
+        let count = inserts.len();
+        self.in_flight = Some(InFlight { inserts, positions: Vec::new() });
+        Step::Emitted(count)
     }
 
     /// All that changed goes into one emission, one insert per table.

@@ -167,5 +167,5 @@ fn dense<T: Clone>(rows: &mut [u32], index: u32, all: &[T], dictionary: &mut Vec
 /// The codec that suits a batch of this size.
 pub(super) fn codec_for(batch: &Batch) -> Codec {
     let is_small = batch.decisions.len().max(batch.calls.len()) < PROTOBUF_DECISIONS_BELOW;
-    if is_small { Codec::Protobuf } else { Codec::Packed }
+    if is_small { Codec::Protobuf } else { Codec::Short }
 }

@@ -7,7 +7,8 @@ use arrow::buffer::Buffer;
 use bytes::Bytes;
 use thiserror::Error;
 
-use super::{Batch, BatchHeader, BatchView, Codec, arrow_ipc, packed, protobuf};
+use super::packed::{self, Form};
+use super::{Batch, BatchHeader, BatchView, Codec, arrow_ipc, protobuf};
 use crate::limits;
 
 /// Why a payload cannot be decoded. Such a batch is parked; trying again cannot help.
@@ -58,7 +59,8 @@ impl Batch {
         match codec {
             Codec::Arrow => arrow_ipc::encode(self, out),
             Codec::Protobuf => protobuf::encode(self, out),
-            Codec::Packed => packed::encode(self, out),
+            Codec::Packed => packed::encode(self, Form::Full, out),
+            Codec::Short => packed::encode(self, Form::Short, out),
         }
     }
 
@@ -106,7 +108,8 @@ fn decode_any(
     let view = match header.codec {
         Codec::Arrow => arrow_ipc::decode(&aligned(arrow_ipc::ALIGNMENT))?,
         Codec::Protobuf => BatchView::from_batch(&protobuf::decode(payload)?),
-        Codec::Packed => packed::decode(aligned(1))?,
+        Codec::Packed => packed::decode(aligned(1), Form::Full)?,
+        Codec::Short => packed::decode(aligned(1), Form::Short)?,
     };
     view.check(header)?;
     Ok(view)

@@ -9,7 +9,8 @@ use arrow::buffer::{Buffer, OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::{ArrowNativeType, DataType};
 use uuid::Uuid;
 
-use super::packed::{Packed, pack_ids, pack_numbers, pack_texts, unpack_ids, unpack_numbers};
+use super::packed::{Packed, Packer, pack_ids, pack_numbers, unpack_ids, unpack_numbers};
+use super::texts;
 
 /// Bytes of a 128-bit id; big-endian, as in a UUID.
 const ID_BYTES: usize = 16;
@@ -42,7 +43,7 @@ pub trait Column: Sized {
     fn read(source: &mut impl Source, rows: usize) -> Result<Self, String>;
 
     /// Appends the column in its packed form.
-    fn pack<'a>(items: impl ExactSizeIterator<Item = Self::Item<'a>> + Clone, out: &mut Vec<u8>);
+    fn pack<'a>(items: impl ExactSizeIterator<Item = Self::Item<'a>> + Clone, packer: &mut Packer<'_>);
 
     /// Takes the column from its packed form.
     fn unpack(source: &mut Packed, rows: usize) -> Result<Self, String>;
@@ -86,8 +87,8 @@ macro_rules! scalar_column {
                 Ok(Self::new(scalars(source.next_buffer()?, rows)?, None))
             }
 
-            fn pack<'a>(items: impl ExactSizeIterator<Item = Self::Item<'a>> + Clone, out: &mut Vec<u8>) {
-                pack_numbers(items, out);
+            fn pack<'a>(items: impl ExactSizeIterator<Item = Self::Item<'a>> + Clone, packer: &mut Packer<'_>) {
+                pack_numbers(items, packer);
             }
 
             fn unpack(source: &mut Packed, rows: usize) -> Result<Self, String> {
@@ -136,8 +137,8 @@ impl Column for FixedSizeBinaryArray {
         Self::try_new(ID_BYTES as i32, buffer, None).map_err(|error| error.to_string())
     }
 
-    fn pack<'a>(items: impl ExactSizeIterator<Item = Self::Item<'a>> + Clone, out: &mut Vec<u8>) {
-        pack_ids(items.map(|id| id.as_u128()), out);
+    fn pack<'a>(items: impl ExactSizeIterator<Item = Self::Item<'a>> + Clone, packer: &mut Packer<'_>) {
+        pack_ids(items.map(|id| id.as_u128()), packer);
     }
 
     fn unpack(source: &mut Packed, rows: usize) -> Result<Self, String> {
@@ -194,22 +195,12 @@ impl Column for StringArray {
         Self::try_new(OffsetBuffer::new(offsets), values, None).map_err(|error| error.to_string())
     }
 
-    fn pack<'a>(items: impl ExactSizeIterator<Item = Self::Item<'a>> + Clone, out: &mut Vec<u8>) {
-        pack_texts(items, out);
+    fn pack<'a>(items: impl ExactSizeIterator<Item = Self::Item<'a>> + Clone, packer: &mut Packer<'_>) {
+        texts::pack(items, packer);
     }
 
     fn unpack(source: &mut Packed, rows: usize) -> Result<Self, String> {
-        let lengths = unpack_numbers::<u32>(source, rows)?;
-        let mut offsets = Vec::with_capacity(rows + 1);
-        let mut end: u64 = 0;
-        offsets.push(0);
-        for length in lengths {
-            end += u64::from(length);
-            offsets.push(end as i32);
-        }
-        // The payload is far below 2 GiB, so if the last offset is inside, none of them was cut.
-        let values = source.share(usize::try_from(end).map_err(|_| "texts are too long")?)?;
-        Self::try_new(OffsetBuffer::new(offsets.into()), values, None).map_err(|error| error.to_string())
+        texts::unpack(source, rows)
     }
 
     fn view(&self) -> Texts<'_> {

@@ -17,8 +17,10 @@ pub enum Codec {
     Arrow = 1,
     /// Protobuf rows, for small batches.
     Protobuf = 2,
-    /// Packed columns.
+    /// Packed columns; read, but not written any more.
     Packed = 3,
+    /// Packed columns that spend less on what does not vary.
+    Short = 4,
 }
 
 /// The header of one batch or heartbeat.
@@ -125,6 +127,7 @@ impl BatchHeader {
             1 => Codec::Arrow,
             2 => Codec::Protobuf,
             3 => Codec::Packed,
+            4 => Codec::Short,
             other => return Err(HeaderError::Codec(other)),
         };
         let schema = u16::from_le_bytes(reader.take());

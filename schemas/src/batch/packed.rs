@@ -1,12 +1,16 @@
-//! Codec 3: the five tables as packed columns, for all but the smallest batches.
+//! Codecs 3 and 4: the five tables as packed columns. Batches are written in codec 4; codec 3 is what releases before it wrote.
 //!
 //! All numbers are little-endian. The payload is the number of rows of each table (five u32), then every column of every table, in
 //! the order of [`super::table`]:
 //!
 //! - Numbers: the width of an offset (one byte: 0, 1, 2, 4 or 8), the base (8 bytes, two's complement), and, unless the width is
-//!   0, an offset for each row. A value is base + offset, wrapping: frame-of-reference coding.
+//!   0, an offset for each row. A value is base + offset, wrapping: frame-of-reference coding. In codec 4 the byte's upper four bits say how many
+//!   bytes of the base follow; the rest of it is zeros.
 //! - Ids: a form (one byte). 0: one id for all rows. 1: an id for each row. 2: the upper half of all, then the lower halves as numbers.
-//! - Texts: their lengths in bytes as numbers, then the texts end to end.
+//!   3, in codec 4: no id in any row.
+//! - Texts: their lengths in bytes as numbers, then the texts end to end. In codec 4 a form (one byte) comes first. 0: as in codec 3. 1: one
+//!   text for all rows, its length (one byte) and the text. 2: the length of a prefix (one byte) and the prefix that all texts share, then of each 16
+//!   bytes that are written out as 32 hexadecimal digits, as pseudonyms are ([`super::texts`]).
 //!
 //! What hardly varies within a batch (versions, times, call ids, meters) takes a byte or two a row or none, so a batch is less than half
 //! as long as the same columns in Arrow's form, and is written in fewer steps.
@@ -17,6 +21,21 @@ use super::table::{CallColumns, CallerColumns, ContextColumns, DecisionColumns, 
 use super::{Batch, BatchView, CodecError};
 use crate::limits::PACKED_ROWS_MAX;
 
+/// Which of the two codecs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// Codec 3.
+    Full,
+    /// Codec 4.
+    Short,
+}
+
+/// A payload being written.
+pub struct Packer<'a> {
+    pub(super) out: &'a mut Vec<u8>,
+    pub(super) form: Form,
+}
+
 const TABLES: usize = 5;
 
 /// Bytes to reserve for a batch: what its dictionaries and the fixed part usually take. Being wrong costs a copy.
@@ -24,20 +43,21 @@ fn estimate_bytes(batch: &Batch) -> usize {
     1024 + batch.outcomes.len() * 128 + batch.contexts.len() * 256 + batch.calls.len() * 24 + batch.decisions.len() * 3
 }
 
-pub(super) fn encode(batch: &Batch, out: &mut Vec<u8>) {
+pub(super) fn encode(batch: &Batch, form: Form, out: &mut Vec<u8>) {
     out.reserve(estimate_bytes(batch));
     let rows: [usize; TABLES] =
         [batch.callers.len(), batch.outcomes.len(), batch.contexts.len(), batch.calls.len(), batch.decisions.len()];
     rows.iter().for_each(|&rows| out.extend_from_slice(&(rows as u32).to_le_bytes()));
-    CallerColumns::pack(&batch.callers, out);
-    OutcomeColumns::pack(&batch.outcomes, out);
-    ContextColumns::pack(&batch.contexts, out);
-    CallColumns::pack(&batch.calls, out);
-    DecisionColumns::pack(&batch.decisions, out);
+    let packer = &mut Packer { out, form };
+    CallerColumns::pack(&batch.callers, packer);
+    OutcomeColumns::pack(&batch.outcomes, packer);
+    ContextColumns::pack(&batch.contexts, packer);
+    CallColumns::pack(&batch.calls, packer);
+    DecisionColumns::pack(&batch.decisions, packer);
 }
 
-pub(super) fn decode(payload: Buffer) -> Result<BatchView, CodecError> {
-    let mut source = Packed { bytes: payload, at: 0 };
+pub(super) fn decode(payload: Buffer, form: Form) -> Result<BatchView, CodecError> {
+    let mut source = Packed { bytes: payload, at: 0, form };
     let mut rows = [0; TABLES];
     for rows in &mut rows {
         let bytes = source.take(4).map_err(|reason| CodecError::malformed("rows", reason))?;
@@ -66,6 +86,7 @@ pub(super) fn decode(payload: Buffer) -> Result<BatchView, CodecError> {
 pub struct Packed {
     bytes: Buffer,
     at: usize,
+    pub(super) form: Form,
 }
 
 impl Packed {
@@ -141,8 +162,13 @@ macro_rules! number {
 
 number! { u8 as u64, u32 as u64, u64 as u64, i64 as i64 }
 
+/// Bytes of a base up to the last that is not zero.
+const fn bytes_of(base: u64) -> usize {
+    (u64::BITS - base.leading_zeros()).div_ceil(u8::BITS) as usize
+}
+
 /// Appends a column of numbers.
-pub(super) fn pack_numbers<N: Number>(items: impl ExactSizeIterator<Item = N> + Clone, out: &mut Vec<u8>) {
+pub(super) fn pack_numbers<N: Number>(items: impl ExactSizeIterator<Item = N> + Clone, packer: &mut Packer<'_>) {
     let (low, high) = items.clone().fold((N::MAX, N::MIN), |(low, high), item| (low.min(item), high.max(item)));
     let span = if low <= high { high.above(low) } else { 0 };
     let (base, width) = match span {
@@ -154,8 +180,18 @@ pub(super) fn pack_numbers<N: Number>(items: impl ExactSizeIterator<Item = N> + 
         0x1_0000..=0xffff_ffff => (low.bits(), 4),
         _ => (low.bits(), 8),
     };
-    out.push(width);
-    out.extend_from_slice(&base.to_le_bytes());
+    let out = &mut *packer.out;
+    match packer.form {
+        Form::Full => {
+            out.push(width);
+            out.extend_from_slice(&base.to_le_bytes());
+        }
+        Form::Short => {
+            let bytes = bytes_of(base);
+            out.push(width | (bytes as u8) << 4);
+            out.extend_from_slice(&base.to_le_bytes()[..bytes]);
+        }
+    }
     match width {
         1 => put(items, out, |item| [item.above(low) as u8]),
         2 => put(items, out, |item| (item.above(low) as u16).to_le_bytes()),
@@ -174,7 +210,13 @@ fn put<const W: usize, T>(items: impl ExactSizeIterator<Item = T>, out: &mut Vec
 
 /// Takes a column of numbers.
 pub(super) fn unpack_numbers<N: Number>(source: &mut Packed, rows: usize) -> Result<Vec<N>, String> {
-    let [width, base @ ..]: [u8; 9] = source.take(9)?.try_into().expect("nine bytes were taken");
+    let first = source.take(1)?[0];
+    let (width, bytes) = match source.form {
+        Form::Full => (first, 8),
+        Form::Short => (first & 0xf, usize::from(first >> 4)),
+    };
+    let mut base = [0; 8];
+    base.get_mut(..bytes).ok_or("a base has more than eight bytes")?.copy_from_slice(source.take(bytes)?);
     let base = u64::from_le_bytes(base);
     let base = N::from_bits(base).ok_or_else(|| format!("base {base:#x} is out of range"))?;
     Ok(match width {
@@ -190,6 +232,7 @@ pub(super) fn unpack_numbers<N: Number>(source: &mut Packed, rows: usize) -> Res
 const ONE_ID: u8 = 0;
 const EACH_ID: u8 = 1;
 const LOWER_HALVES: u8 = 2;
+const NO_IDS: u8 = 3;
 
 /// The upper and the lower half of an id.
 fn halves(id: u128) -> (u64, u64) {
@@ -197,25 +240,29 @@ fn halves(id: u128) -> (u64, u64) {
 }
 
 /// Appends a column of ids.
-pub(super) fn pack_ids(items: impl ExactSizeIterator<Item = u128> + Clone, out: &mut Vec<u8>) {
+pub(super) fn pack_ids(items: impl ExactSizeIterator<Item = u128> + Clone, packer: &mut Packer<'_>) {
     let first = items.clone().next().unwrap_or_default();
     let differs = items.clone().fold(0, |bits, id| bits | (id ^ first));
-    if differs == 0 {
-        out.push(ONE_ID);
-        out.extend_from_slice(&first.to_le_bytes());
+    if (differs, first, packer.form) == (0, 0, Form::Short) {
+        packer.out.push(NO_IDS);
+    } else if differs == 0 {
+        packer.out.push(ONE_ID);
+        packer.out.extend_from_slice(&first.to_le_bytes());
     } else if halves(differs).0 == 0 {
-        out.push(LOWER_HALVES);
-        out.extend_from_slice(&halves(first).0.to_le_bytes());
-        pack_numbers(items.map(|id| halves(id).1), out);
+        packer.out.push(LOWER_HALVES);
+        packer.out.extend_from_slice(&halves(first).0.to_le_bytes());
+        pack_numbers(items.map(|id| halves(id).1), packer);
     } else {
-        out.push(EACH_ID);
-        put(items, out, u128::to_le_bytes);
+        packer.out.push(EACH_ID);
+        put(items, packer.out, u128::to_le_bytes);
     }
 }
 
 /// Takes a column of ids.
 pub(super) fn unpack_ids(source: &mut Packed, rows: usize) -> Result<Vec<u128>, String> {
-    match source.take(1)?[0] {
+    let form = source.take(1)?[0];
+    match form {
+        NO_IDS if source.form == Form::Short => Ok(vec![0; rows]),
         ONE_ID => {
             let id = source.offsets::<16>(1)?[0];
             Ok(vec![u128::from_le_bytes(id); rows])
@@ -227,10 +274,4 @@ pub(super) fn unpack_ids(source: &mut Packed, rows: usize) -> Result<Vec<u128>, 
         }
         other => Err(format!("form {other} is not known")),
     }
-}
-
-/// Appends a column of texts.
-pub(super) fn pack_texts<'a>(items: impl ExactSizeIterator<Item = &'a str> + Clone, out: &mut Vec<u8>) {
-    pack_numbers(items.clone().map(|text| text.len() as u32), out);
-    items.for_each(|text| out.extend_from_slice(text.as_bytes()));
 }

@@ -11,7 +11,7 @@ use arrow::datatypes::{Field, Schema, SchemaRef};
 use uuid::Uuid;
 
 use super::column::{Column, Source};
-use super::packed::Packed;
+use super::packed::{Packed, Packer};
 use super::{Call, Caller, CodecError, DecisionRow, ObservedContext, Outcome};
 
 /// Declares a table: its columns in order, each with its type and how it is taken from a row.
@@ -68,8 +68,8 @@ macro_rules! table {
                 })
             }
 
-            pub(super) fn pack(rows: &[$row], out: &mut Vec<u8>) {
-                $(<$array as Column>::pack(rows.iter().map(|$it| $value), out);)+
+            pub(super) fn pack(rows: &[$row], packer: &mut Packer<'_>) {
+                $(<$array as Column>::pack(rows.iter().map(|$it| $value), packer);)+
             }
 
             pub(super) fn unpack(source: &mut Packed, rows: usize) -> Result<Self, CodecError> {

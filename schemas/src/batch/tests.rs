@@ -8,7 +8,23 @@ use proptest::prelude::*;
 use super::*;
 
 fn text() -> impl Strategy<Value = String> {
-    prop_oneof![Just(String::new()), "[a-zä🐦\\x00]{0,12}"]
+    prop_oneof![3 => Just(String::new()), 3 => "[a-zä🐦\\x00]{0,12}", 1 => "p1_[0-9a-f]{32}", 1 => "(p1|ä)_[0-9a-f]{31,32}"]
+}
+
+/// A context of which only the key is known.
+fn keyed(key: String) -> Arc<ObservedContext> {
+    let (kind, attributes_json) = ("user".to_owned(), String::new());
+    Arc::new(ObservedContext { kind, key, user_hash: 0, attributes_json, attributes_omitted: 0 })
+}
+
+/// Texts as columns have them: any, or all of a kind.
+fn texts() -> impl Strategy<Value = Vec<String>> {
+    prop_oneof![
+        vec(text(), 0..40),
+        vec("p1_[0-9a-f]{32}", 0..40),
+        vec("[0-9a-f]{32}", 0..5),
+        (text(), 0_usize..3000).prop_map(|(text, rows)| vec![text; rows]),
+    ]
 }
 
 fn id() -> impl Strategy<Value = Uuid> {
@@ -151,13 +167,26 @@ fn decode(header: &BatchHeader, payload: &[u8]) -> Result<Batch, CodecError> {
     rows
 }
 
-const CODECS: [Codec; 3] = [Codec::Arrow, Codec::Protobuf, Codec::Packed];
+const CODECS: [Codec; 4] = [Codec::Arrow, Codec::Protobuf, Codec::Packed, Codec::Short];
 
 proptest! {
     #[test]
     fn round_trips(batch in batch()) {
         for codec in CODECS {
             prop_assert_eq!(decode(&header(&batch, codec), &batch.encode(codec)), Ok(batch.clone()));
+        }
+    }
+
+    #[test]
+    fn columns_of_texts_round_trip(keys in texts()) {
+        let contexts = keys.into_iter().map(keyed).collect();
+        let batch = Batch { contexts, ..Batch::default() };
+        for codec in [Codec::Packed, Codec::Short] {
+            let payload = batch.encode(codec);
+            // A dictionary whose entries are all alike is none: it is refused when there are more of them than bytes.
+            if payload.len() >= batch.contexts.len() {
+                prop_assert_eq!(decode(&header(&batch, codec), &payload), Ok(batch.clone()));
+            }
         }
     }
 
@@ -276,9 +305,12 @@ fn fixture(name: &str) -> std::path::PathBuf {
 /// Compile with `FLAGMINT_WRITE_FIXTURES=1` to write the golden files anew, only for a new schema version.
 #[test]
 fn golden_files_are_read_and_written() {
-    for (codec, name) in
-        [(Codec::Arrow, "batch-v1.arrow"), (Codec::Protobuf, "batch-v1.pb"), (Codec::Packed, "batch-v1.packed")]
-    {
+    for (codec, name) in [
+        (Codec::Arrow, "batch-v1.arrow"),
+        (Codec::Protobuf, "batch-v1.pb"),
+        (Codec::Packed, "batch-v1.packed"),
+        (Codec::Short, "batch-v1.short"),
+    ] {
         let batch = golden();
         if option_env!("FLAGMINT_WRITE_FIXTURES").is_some() {
             std::fs::write(fixture(name), batch.encode(codec)).unwrap();
@@ -302,7 +334,7 @@ fn every_truncation_is_an_error() {
 
 #[test]
 fn appended_bytes_are_an_error_in_columns() {
-    for codec in [Codec::Arrow, Codec::Packed] {
+    for codec in [Codec::Arrow, Codec::Packed, Codec::Short] {
         let batch = golden();
         let mut payload = batch.encode(codec);
         payload.extend([0; 8]);
@@ -365,6 +397,25 @@ fn small_payloads_of_many_packed_rows_are_refused() {
     check([0, 0, 0, u32::MAX, 0], "more rows than a batch may have");
     check([1001, 0, 0, 0, 0], "more entries in a dictionary than bytes");
     check([0, 0, rows_max, 0, 0], "more entries in a dictionary than bytes");
+}
+
+#[test]
+fn one_text_cannot_stand_for_much_memory() {
+    let of = |bytes: usize, rows: usize| Batch {
+        contexts: (0..rows).map(|_| keyed("x".repeat(bytes))).collect(),
+        ..Batch::default()
+    };
+    let small = of(100, 10).encode(Codec::Short).len();
+    assert_eq!(small, of(100, 655).encode(Codec::Short).len(), "one text for all");
+    assert!(of(100, 656).encode(Codec::Short).len() > 65_600, "each by itself");
+    let mut payload = of(100, 655).encode(Codec::Short);
+    payload[8..12].copy_from_slice(&656_u32.to_le_bytes());
+    payload.resize(2000, 0);
+    let damaged = decode(&header(&Batch::default(), Codec::Short), &payload);
+    assert!(
+        matches!(&damaged, Err(CodecError::Malformed { reason, .. }) if reason.contains("too many for one text")),
+        "{damaged:?}"
+    );
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryArray, FixedSizeBinaryArray, Int64Array, RecordBatch, StringArray, UInt8Array,
+    Array, ArrayRef, AsArray, BinaryBuilder, FixedSizeBinaryArray, Int64Array, RecordBatch, StringBuilder, UInt8Array,
     UInt32Array, UInt64Array,
 };
 use arrow::datatypes::{DataType, Int64Type, UInt8Type, UInt32Type, UInt64Type};
@@ -94,7 +94,7 @@ pub trait CellValue: Sized {
     fn data_type() -> DataType;
 
     /// Values as an Arrow array.
-    fn to_array<'a>(values: impl Iterator<Item = &'a Self>) -> ArrayRef
+    fn to_array<'a>(values: impl Iterator<Item = &'a Self> + Clone) -> ArrayRef
     where
         Self: 'a;
 
@@ -110,7 +110,7 @@ macro_rules! primitive {
                 DataType::$data_type
             }
 
-            fn to_array<'a>(values: impl Iterator<Item = &'a Self>) -> ArrayRef {
+            fn to_array<'a>(values: impl Iterator<Item = &'a Self> + Clone) -> ArrayRef {
                 Arc::new($array::from_iter_values(values.copied()))
             }
 
@@ -128,13 +128,21 @@ primitive! {
     i64 => Int64, Int64Array, Int64Type;
 }
 
+/// How many there are and what they add up to: memory for a column is taken once, as growing it would copy it again and again.
+fn size(lengths: impl Iterator<Item = usize>) -> (usize, usize) {
+    lengths.fold((0, 0), |(rows, bytes), length| (rows + 1, bytes + length))
+}
+
 impl CellValue for String {
     fn data_type() -> DataType {
         DataType::Utf8
     }
 
-    fn to_array<'a>(values: impl Iterator<Item = &'a Self>) -> ArrayRef {
-        Arc::new(StringArray::from_iter_values(values))
+    fn to_array<'a>(values: impl Iterator<Item = &'a Self> + Clone) -> ArrayRef {
+        let (rows, bytes) = size(values.clone().map(String::len));
+        let mut array = StringBuilder::with_capacity(rows, bytes);
+        values.for_each(|value| array.append_value(value));
+        Arc::new(array.finish())
     }
 
     fn from_array(array: &ArrayRef) -> Option<Vec<Self>> {
@@ -148,8 +156,11 @@ impl CellValue for Vec<u8> {
         DataType::Binary
     }
 
-    fn to_array<'a>(values: impl Iterator<Item = &'a Self>) -> ArrayRef {
-        Arc::new(BinaryArray::from_iter_values(values))
+    fn to_array<'a>(values: impl Iterator<Item = &'a Self> + Clone) -> ArrayRef {
+        let (rows, bytes) = size(values.clone().map(Vec::len));
+        let mut array = BinaryBuilder::with_capacity(rows, bytes);
+        values.for_each(|value| array.append_value(value));
+        Arc::new(array.finish())
     }
 
     fn from_array(array: &ArrayRef) -> Option<Vec<Self>> {
@@ -176,7 +187,7 @@ macro_rules! id_column {
                 DataType::FixedSizeBinary(16)
             }
 
-            fn to_array<'a>(values: impl Iterator<Item = &'a Self>) -> ArrayRef {
+            fn to_array<'a>(values: impl Iterator<Item = &'a Self> + Clone) -> ArrayRef {
                 ids_to_array(values.map(|id| &id.0))
             }
 

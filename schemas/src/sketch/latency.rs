@@ -185,11 +185,14 @@ impl Histogram {
 #[must_use]
 pub fn encode(entries: impl Iterator<Item = (u16, u64)>) -> Vec<u8> {
     let mut out = Vec::with_capacity(entries.size_hint().0 * ENTRY_LEN);
-    for (bucket, count) in entries {
-        out.extend_from_slice(&bucket.to_le_bytes());
-        out.extend_from_slice(&count.to_le_bytes());
-    }
+    entries.for_each(|(bucket, count)| push(bucket, count, &mut out));
     out
+}
+
+/// Appends a bucket that is not empty to the stored form of a histogram; buckets come in ascending order.
+pub fn push(bucket: u16, count: u64, stored: &mut Vec<u8>) {
+    stored.extend_from_slice(&bucket.to_le_bytes());
+    stored.extend_from_slice(&count.to_le_bytes());
 }
 
 /// The entries of a stored histogram, known to be ascending and in range.

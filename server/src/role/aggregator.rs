@@ -6,7 +6,7 @@ use flagmint_aggregator::{Settings, Status};
 use tokio::sync::watch;
 
 use crate::exit::Failure;
-use crate::limits::{DRAIN_FOLD_MAX, EMIT_INTERVAL_CLICKHOUSE};
+use crate::limits::{DRAIN_FOLD_MAX, EMIT_INTERVAL_CLICKHOUSE, WHOLE_INTERVAL_CLICKHOUSE};
 use crate::options::roles::AggregatorOptions;
 use crate::piece::{dead_letters, folding, maintenance, servers, usage_totals};
 
@@ -26,6 +26,7 @@ pub fn aggregator(options: AggregatorOptions) -> Result<(), Failure> {
         let settings = Settings {
             emit_interval_min: emit_interval,
             emit_interval,
+            whole_interval: WHOLE_INTERVAL_CLICKHOUSE,
             drain_fold_max: DRAIN_FOLD_MAX,
             failpoint,
             ..Settings::new(dead_letters::publish(topics.clone()), watch::Sender::new(Status::default()))
