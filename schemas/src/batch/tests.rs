@@ -14,7 +14,7 @@ fn text() -> impl Strategy<Value = String> {
 /// A context of which only the key is known.
 fn keyed(key: String) -> Arc<ObservedContext> {
     let (kind, attributes_json) = ("user".to_owned(), String::new());
-    Arc::new(ObservedContext { kind, key, user_hash: 0, attributes_json, attributes_omitted: 0 })
+    Arc::new(ObservedContext { kind: kind.into(), key, user_hash: 0, attributes_json, attributes_omitted: 0 })
 }
 
 /// Texts as columns have them: any, or all of a kind.
