@@ -17,11 +17,13 @@ use crate::engine::Context;
 use crate::limits;
 
 /// A context, read, with what may be logged of it.
+#[repr(C)]
 pub struct Seen {
+    /// For the log; `None` only where nothing is recorded. First, and so beside the counts of whoever shares this: the recorder looks at
+    /// both of many contexts at once, which are in no cache.
+    pub observed: Option<Arc<ObservedContext>>,
     /// For the engine.
     pub context: Context,
-    /// For the log; `None` only where nothing is recorded.
-    pub observed: Option<Arc<ObservedContext>>,
 }
 
 impl Observed for Seen {
