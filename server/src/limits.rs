@@ -51,8 +51,12 @@ pub const DRAIN_RECORDER_MAX: Duration = Duration::from_secs(4);
 /// Shortest time between two inserts into ClickHouse, unless an option says otherwise: docs/performance.md has what other intervals cost.
 pub const EMIT_INTERVAL_CLICKHOUSE: Duration = Duration::from_millis(100);
 
-/// How often a dead letter is offered to its topic, each time for the client's own ten seconds.
+/// How often a dead letter is offered to its topic and to its table, each time for the client's own time-out.
 pub const DEAD_LETTER_ATTEMPTS: u32 = 3;
 
-/// How often usage totals are asked of the store and published: limits are then known to be reached a second late at most.
-pub const USAGE_TOTALS_INTERVAL: Duration = Duration::from_secs(1);
+/// Between two attempts: a server that restarts is back after some seconds.
+pub const DEAD_LETTER_PAUSE: Duration = Duration::from_secs(1);
+
+/// How often usage totals are asked of the store and published: limits are then known to be reached half a second late at most. Each asks one
+/// question of some milliseconds.
+pub const USAGE_TOTALS_INTERVAL: Duration = Duration::from_millis(250);

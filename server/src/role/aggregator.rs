@@ -28,7 +28,10 @@ pub fn aggregator(options: AggregatorOptions) -> Result<(), Failure> {
             emit_interval,
             drain_fold_max: DRAIN_FOLD_MAX,
             failpoint,
-            ..Settings::new(dead_letters::publish(topics.clone()), watch::Sender::new(Status::default()))
+            ..Settings::new(
+                dead_letters::publish(topics.clone(), Arc::clone(&store)),
+                watch::Sender::new(Status::default()),
+            )
         };
         let statuses = settings.status.subscribe();
         usage_totals::start(assembly, Arc::clone(&store), topics, statuses.clone());

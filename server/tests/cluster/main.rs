@@ -5,6 +5,7 @@ mod counts;
 mod last_good;
 mod load;
 mod moved;
+mod poison;
 mod refusals;
 #[path = "../whole/support.rs"]
 #[expect(dead_code, reason = "the other tests of the binary use the rest")]
