@@ -43,6 +43,15 @@ pub async fn kafka(options: KafkaOptions) -> Result<KafkaLog, Failure> {
     KafkaLog::open(options).await.map_err(|error| refused_by_kafka(&brokers, error))
 }
 
+/// Opens the log for a process that only appends: whether a broker answers or not.
+///
+/// # Errors
+/// As [`kafka`], where one answers.
+pub async fn kafka_to_append(options: KafkaOptions) -> Result<KafkaLog, Failure> {
+    let brokers = options.brokers.clone();
+    KafkaLog::open_to_append(options).await.map_err(|error| refused_by_kafka(&brokers, error))
+}
+
 /// Opens the topics beside the log.
 ///
 /// # Errors

@@ -2,6 +2,7 @@
 
 mod cluster;
 mod counts;
+mod kafka_away;
 mod last_good;
 mod load;
 mod moved;
