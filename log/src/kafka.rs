@@ -178,7 +178,7 @@ async fn check_epoch(broker: Broker, topic: String, opened: u128, failure: Arc<O
         let Ok(found) = topic_id::topic_id(&broker, &topic).await else { continue };
         if found != opened {
             let text =
-                format!("the Kafka topic {topic} was deleted and made again: restart, to begin with the new one");
+                format!("the Kafka topic {topic} was deleted and made again: open it again, to begin with the new one");
             tracing::error!(topic, "{text}");
             let _ = failure.set(LogError::Fatal(text));
             return;

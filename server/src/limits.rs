@@ -60,3 +60,6 @@ pub const DEAD_LETTER_PAUSE: Duration = Duration::from_secs(1);
 /// How often usage totals are asked of the store and published: limits are then known to be reached half a second late at most. Each asks one
 /// question of some milliseconds.
 pub const USAGE_TOTALS_INTERVAL: Duration = Duration::from_millis(250);
+
+/// First and longest wait before a log that failed for good is opened again.
+pub const REOPEN_WAIT: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));

@@ -22,7 +22,7 @@ pub fn aggregator(options: AggregatorOptions) -> Result<(), Failure> {
     super::run("aggregator", options.listen.addresses(), async |assembly| {
         let store = Arc::new(servers::clickhouse_migrated(&clickhouse).await?);
         let topics = servers::side_topics(kafka.clone()).await?;
-        let log = Arc::new(servers::kafka(kafka).await?);
+        let log = Arc::new(servers::kafka(kafka.clone()).await?);
         let settings = Settings {
             emit_interval_min: emit_interval,
             emit_interval,
@@ -36,7 +36,7 @@ pub fn aggregator(options: AggregatorOptions) -> Result<(), Failure> {
         let statuses = settings.status.subscribe();
         usage_totals::start(assembly, Arc::clone(&store), topics, statuses.clone());
         maintenance::start_clickhouse(assembly, Arc::clone(&store), statuses);
-        let fold = folding::start(assembly, log, store, settings);
+        let fold = folding::start(assembly, log, store, settings, Some(servers::reopen_kafka(kafka)));
         assembly.need(folding::check(fold.statuses.clone()));
         Ok(fold.ended())
     })
