@@ -87,8 +87,11 @@ pub enum RecorderError {
 pub enum Health {
     /// The log takes what is recorded.
     Appending,
-    /// The log says "later"; batches wait.
-    LogBehind,
+    /// The log says "later", or does not answer; batches wait.
+    LogBehind {
+        /// What the log says, if it does.
+        reason: Option<String>,
+    },
     /// The log has failed for good; batches go to the spool until it is full.
     LogFailed {
         /// What the log says.

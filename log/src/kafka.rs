@@ -29,7 +29,7 @@ mod topic_id;
 
 use std::future::Future;
 use std::ops::Range;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -54,15 +54,55 @@ const EPOCH_CHECK: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct KafkaLog {
     options: KafkaOptions,
-    epoch: u64,
     partitions: u32,
+    connection: Arc<Connection>,
+    /// Looks for the brokers of a log that was opened without any.
+    connecting: Option<tokio::task::JoinHandle<()>>,
     /// Entered by the first who asks for an assignment: many only append.
     member: OnceLock<Result<Member, LogError>>,
+}
+
+/// What is there once brokers have answered, and why it is not until then.
+#[derive(Debug, Default)]
+struct Connection {
+    open: OnceLock<Open>,
+    trouble: Mutex<String>,
+}
+
+/// Brokers that have answered, and their topic, which is as it must be.
+#[derive(Debug)]
+struct Open {
+    epoch: u64,
+    partitions: u32,
     producer: KafkaProducer,
     reader: Reader,
     /// The topic is another than the one that was opened.
     failure: Arc<OnceLock<LogError>>,
     epoch_check: tokio::task::JoinHandle<()>,
+}
+
+impl Open {
+    async fn connect(options: &KafkaOptions, within: Duration) -> Result<Self, LogError> {
+        let broker = Broker::connect(options, within).await?;
+        let partitions = Topic::decisions(options).ensure(&broker, options).await?;
+        let topic_id = topic_id::topic_id(&broker, &options.topic).await?;
+        let reader = Reader::new(options.clone(), partitions, broker.clone());
+        let producer = KafkaProducer::start(options.clone(), reader.on_confirmed())?;
+        let failure = Arc::new(OnceLock::new());
+        let epoch = topic_id::epoch(topic_id, options.epoch_bump);
+        let epoch_check = tokio::spawn(check_epoch(broker, options.topic.clone(), topic_id, failure.clone()));
+        Ok(Self { epoch, partitions, producer, reader, failure, epoch_check })
+    }
+
+    fn check(&self) -> Result<(), LogError> {
+        self.failure.get().map_or(Ok(()), |failure| Err(failure.clone()))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.epoch_check.abort();
+    }
 }
 
 impl KafkaLog {
@@ -72,21 +112,61 @@ impl KafkaLog {
     /// [`LogError::Refuse`]: an option, a credential or a setting of the topic is wrong; the text says which and what to do.
     /// [`LogError::Retry`]: no broker answers.
     pub async fn open(options: KafkaOptions) -> Result<Self, LogError> {
-        options.validate()?;
-        let broker = Broker::connect(&options).await?;
-        let partitions = Topic::decisions(&options).ensure(&broker, &options).await?;
-        let topic_id = topic_id::topic_id(&broker, &options.topic).await?;
-        let reader = Reader::new(options.clone(), partitions, broker.clone());
-        let producer = KafkaProducer::start(options.clone(), reader.on_confirmed())?;
-        let failure = Arc::new(OnceLock::new());
-        let epoch = topic_id::epoch(topic_id, options.epoch_bump);
-        let epoch_check = tokio::spawn(check_epoch(broker, options.topic.clone(), topic_id, failure.clone()));
-        let member = OnceLock::new();
-        Ok(Self { options, epoch, partitions, member, producer, reader, failure, epoch_check })
+        Self::open_within(options, limits::KAFKA_CONNECT_TIMEOUT).await
     }
 
-    fn check(&self) -> Result<(), LogError> {
-        self.failure.get().map_or(Ok(()), |failure| Err(failure.clone()))
+    async fn open_within(options: KafkaOptions, within: Duration) -> Result<Self, LogError> {
+        options.validate()?;
+        let open = Open::connect(&options, within).await?;
+        let partitions = open.partitions;
+        let connection = Connection { open: open.into(), trouble: Mutex::default() };
+        Ok(Self { options, partitions, connection: Arc::new(connection), connecting: None, member: OnceLock::new() })
+    }
+
+    /// The same for a process that only appends, which need not wait for Kafka: where no broker answers, the log says so to every call
+    /// ([`LogError::Retry`]) and goes on looking for one. Until then it has no epoch (0), and ever after as many partitions as `options`
+    /// ask for, even if the topic has more: any of them takes any record.
+    ///
+    /// # Errors
+    /// [`LogError::Refuse`]: as [`KafkaLog::open`], where a broker answers.
+    pub async fn open_to_append(options: KafkaOptions) -> Result<Self, LogError> {
+        match Self::open_within(options.clone(), limits::KAFKA_APPENDER_WAIT).await {
+            Err(LogError::Retry(reason)) => {
+                tracing::warn!(reason, "started without Kafka; it is looked for");
+                let partitions = options.partitions;
+                let connection = Arc::new(Connection { open: OnceLock::new(), trouble: Mutex::new(reason) });
+                let connecting = Some(tokio::spawn(connect_later(options.clone(), Arc::clone(&connection))));
+                Ok(Self { options, partitions, connection, connecting, member: OnceLock::new() })
+            }
+            opened => opened,
+        }
+    }
+
+    fn opened(&self) -> Result<&Open, LogError> {
+        self.connection.open.get().ok_or_else(|| LogError::Retry(lock(&self.connection.trouble).clone()))
+    }
+}
+
+fn lock(trouble: &Mutex<String>) -> MutexGuard<'_, String> {
+    trouble.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Looks for brokers until some have answered and the topic is as it must be.
+async fn connect_later(options: KafkaOptions, connection: Arc<Connection>) {
+    loop {
+        match Open::connect(&options, limits::KAFKA_CONNECT_TIMEOUT).await {
+            Ok(open) => {
+                tracing::info!(topic = options.topic, "Kafka is there");
+                let _ = connection.open.set(open);
+                return;
+            }
+            Err(LogError::Retry(reason)) => *lock(&connection.trouble) = reason,
+            Err(LogError::Refuse(reason) | LogError::Fatal(reason)) => {
+                tracing::error!(reason, "nothing can be appended until this is mended");
+                *lock(&connection.trouble) = reason;
+            }
+        }
+        tokio::time::sleep(limits::KAFKA_RECONNECT_PAUSE.1).await;
     }
 }
 
@@ -98,7 +178,7 @@ async fn check_epoch(broker: Broker, topic: String, opened: u128, failure: Arc<O
         let Ok(found) = topic_id::topic_id(&broker, &topic).await else { continue };
         if found != opened {
             let text =
-                format!("the Kafka topic {topic} was deleted and made again: restart, to begin with the new one");
+                format!("the Kafka topic {topic} was deleted and made again: open it again, to begin with the new one");
             tracing::error!(topic, "{text}");
             let _ = failure.set(LogError::Fatal(text));
             return;
@@ -112,11 +192,12 @@ impl DecisionLog for KafkaLog {
     }
 
     fn epoch(&self) -> u64 {
-        self.epoch
+        self.connection.open.get().map_or(0, |open| open.epoch)
     }
 
     fn append(&self, append: Append) -> impl Future<Output = Result<u64, LogError>> + Send {
-        let receipt = self.reader.partition(append.partition).map(|_known| ()).and_then(|()| {
+        let receipt = self.opened().and_then(|open| {
+            open.reader.partition(append.partition)?;
             let record_bytes = append.header.len() + append.payload.len();
             if record_bytes > limits::RECORD_BYTES {
                 metrics::counter!("flagmint_log_too_large_total").increment(1);
@@ -124,20 +205,22 @@ impl DecisionLog for KafkaLog {
                 let text = format!("a record of {record_bytes} bytes is larger than the allowed {allowed}");
                 return Err(LogError::Refuse(text));
             }
-            self.producer.append(append)
+            open.producer.append(append)
         });
         async move { receipt?.await.unwrap_or_else(|_closed| Err(closed_early())) }
     }
 
     async fn read(&self, partition: u32, from: u64, max_bytes: usize) -> Result<Vec<Record>, LogError> {
-        self.check()?;
-        self.reader.read(partition, from, max_bytes).await
+        let open = self.opened()?;
+        open.check()?;
+        open.reader.read(partition, from, max_bytes).await
     }
 
     async fn wait_beyond(&self, partition: u32, after: u64) -> Result<(), LogError> {
-        let mut waiting = std::pin::pin!(self.reader.wait_beyond(partition, after));
+        let open = self.opened()?;
+        let mut waiting = std::pin::pin!(open.reader.wait_beyond(partition, after));
         loop {
-            self.check()?;
+            open.check()?;
             if let Ok(result) = tokio::time::timeout(EPOCH_CHECK, waiting.as_mut()).await {
                 return result;
             }
@@ -145,8 +228,9 @@ impl DecisionLog for KafkaLog {
     }
 
     async fn bounds(&self, partition: u32) -> Result<Range<u64>, LogError> {
-        self.check()?;
-        self.reader.bounds(partition).await
+        let open = self.opened()?;
+        open.check()?;
+        open.reader.bounds(partition).await
     }
 
     /// Kafka's retention removes records; here only the argument is checked.
@@ -185,6 +269,8 @@ fn closed_early() -> LogError {
 
 impl Drop for KafkaLog {
     fn drop(&mut self) {
-        self.epoch_check.abort();
+        if let Some(connecting) = &self.connecting {
+            connecting.abort();
+        }
     }
 }

@@ -56,6 +56,9 @@ pub const KAFKA_OVERHEAD_BYTES: usize = 64 << 10;
 /// How long opening a log waits for a broker before it gives up and says so.
 pub const KAFKA_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The same for a process that only appends and can go on without one: answers matter more than the log, which has a spool before it.
+pub const KAFKA_APPENDER_WAIT: Duration = Duration::from_secs(2);
+
 /// How long one request to the brokers may take: a failover of three brokers takes 2 to 4 s.
 pub const KAFKA_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 

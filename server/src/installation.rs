@@ -23,6 +23,7 @@ use crate::exit::Failure;
 use crate::limits::{DRAIN_FOLD_MAX, EMIT_INTERVAL_CLICKHOUSE, WHOLE_INTERVAL_CLICKHOUSE};
 use crate::options::UpOptions;
 use crate::piece::first_user::FirstUser;
+use crate::piece::folding::Reopen;
 use crate::piece::process::{Assembly, Process};
 use crate::piece::{data_plane, dead_letters, folding, maintenance, management, querying, servers};
 
@@ -104,7 +105,7 @@ impl Installation {
                     let log = Arc::new(log);
                     let store = Arc::new(open_clickhouse(options).await?);
                     maintenance::start_trimming(assembly, Arc::clone(&log), Arc::clone(&store), options.log_retention);
-                    on_clickhouse(assembly, parts, log, store).await
+                    on_clickhouse(assembly, parts, log, store, None).await
                 }
                 (Place::Kafka(lock, kafka), _) => {
                     // Held until the process ends.
@@ -112,9 +113,9 @@ impl Installation {
                         drop(lock);
                         Ok(())
                     });
-                    let log = Arc::new(servers::kafka(kafka).await?);
+                    let log = Arc::new(servers::kafka(kafka.clone()).await?);
                     let store = Arc::new(open_clickhouse(options).await?);
-                    on_clickhouse(assembly, parts, log, store).await
+                    on_clickhouse(assembly, parts, log, store, Some(servers::reopen_kafka(kafka))).await
                 }
             }
         };
@@ -171,7 +172,7 @@ async fn embedded(assembly: &mut Assembly, parts: Parts<'_>, log: Arc<LocalLog>)
     maintenance::start_trimming(assembly, Arc::clone(&log), Arc::clone(&store), options.log_retention);
     maintenance::start_parquet(assembly, Arc::clone(&store));
     let settings = fold_settings(options, aggregator::limits::EMIT_INTERVAL_MIN)?;
-    let fold = folding::start(assembly, Arc::clone(&log), Arc::clone(&store), settings);
+    let fold = folding::start(assembly, Arc::clone(&log), Arc::clone(&store), settings, None);
     folding::catch_up(&*log, fold.statuses.clone()).await?;
     all_roles(assembly, parts, log, store, &fold).await
 }
@@ -182,11 +183,12 @@ async fn on_clickhouse<L: DecisionLog>(
     parts: Parts<'_>,
     log: Arc<L>,
     store: Arc<ClickHouseStore>,
+    reopen: Option<Reopen<L>>,
 ) -> Result<data_plane::Piece, Failure> {
     let settings = fold_settings(parts.options, EMIT_INTERVAL_CLICKHOUSE)?;
     let settings = aggregator::Settings { whole_interval: WHOLE_INTERVAL_CLICKHOUSE, ..settings };
     maintenance::start_clickhouse(assembly, Arc::clone(&store), settings.status.subscribe());
-    let fold = folding::start(assembly, Arc::clone(&log), Arc::clone(&store), settings);
+    let fold = folding::start(assembly, Arc::clone(&log), Arc::clone(&store), settings, reopen);
     all_roles(assembly, parts, log, store, &fold).await
 }
 

@@ -55,11 +55,18 @@ pub const EMIT_INTERVAL_CLICKHOUSE: Duration = Duration::from_millis(100);
 /// whatever is in it, and nobody asks how many users there were in the last tenth of a second.
 pub const WHOLE_INTERVAL_CLICKHOUSE: Duration = Duration::from_secs(1);
 
-/// How often a dead letter is offered to its topic, each time for the client's own ten seconds.
+/// How often a dead letter is offered to its topic and to its table, each time for the client's own time-out.
 pub const DEAD_LETTER_ATTEMPTS: u32 = 3;
 
-/// How often usage totals are asked of the store and published: limits are then known to be reached a second late at most.
-pub const USAGE_TOTALS_INTERVAL: Duration = Duration::from_secs(1);
+/// Between two attempts: a server that restarts is back after some seconds.
+pub const DEAD_LETTER_PAUSE: Duration = Duration::from_secs(1);
+
+/// How often usage totals are asked of the store and published: limits are then known to be reached half a second late at most. Each asks one
+/// question of some milliseconds.
+pub const USAGE_TOTALS_INTERVAL: Duration = Duration::from_millis(250);
+
+/// First and longest wait before a log that failed for good is opened again.
+pub const REOPEN_WAIT: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 
 /// How often the process's histograms are condensed: a second's observations take a few milliseconds.
 pub const CONDENSE_INTERVAL: Duration = Duration::from_secs(1);

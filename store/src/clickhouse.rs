@@ -7,6 +7,7 @@
 
 mod client;
 mod ddl;
+mod dead_letters;
 mod errors;
 mod insert;
 mod maintain;
@@ -33,6 +34,7 @@ use positions::Positions;
 use question::Merge;
 use rewrites::Rewrites;
 
+pub use dead_letters::DeadLetter;
 pub use options::Options;
 
 /// Rollups in a ClickHouse database.

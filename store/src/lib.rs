@@ -29,7 +29,7 @@ pub struct Position {
     pub partition: u32,
     /// First offset of the open chunk: where a fold resumes after a restart.
     pub chunk: u64,
-    /// The offset that follows the last record folded into this emission.
+    /// The offset that follows the last record folded into this emission; of a position to resume from, the last whose cells are stored.
     pub next_offset: u64,
     /// Every event of this partition before this is in the cells emitted up to now, microseconds; `i64::MIN` if unknown.
     pub complete_through_us: i64,
@@ -67,7 +67,8 @@ pub trait RollupStore: Send + Sync + 'static {
     /// Merged rows for one question of one organization.
     fn query(&self, query: &RollupQuery) -> impl Future<Output = Result<Rows, StoreError>> + Send;
 
-    /// Per partition, where a fold must resume so that nothing is missing: durable positions only.
+    /// Per partition, where a fold must resume so that nothing is missing: durable positions only. A store that does not keep the cells of
+    /// open chunks over a crash gives a `next_offset` that is the chunk's start.
     fn resume_positions(&self) -> impl Future<Output = Result<Vec<Position>, StoreError>> + Send;
 
     /// Every event before this is in the answers, microseconds; never goes backwards; `None` before the first decision or heartbeat.

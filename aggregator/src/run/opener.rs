@@ -148,16 +148,25 @@ fn resume_at(number: u32, stored: Option<Position>, bounds: &Range<u64>) -> Resu
     if position.chunk > bounds.end {
         return Err(RunError::Ahead { partition: number, stored: position.chunk, end: bounds.end });
     }
-    if position.chunk < bounds.start {
-        metrics::counter!("flagmint_aggregator_trimmed_records_total").increment(bounds.start - position.chunk);
-        tracing::error!(
-            partition = number,
-            from = position.chunk,
-            to = bounds.start,
-            "the log was trimmed before its records were folded: they are missing from all counts"
-        );
+    if position.chunk >= bounds.start {
+        return Ok(Resume { chunk: position.chunk, complete_through_us: position.complete_through_us });
     }
-    Ok(Resume { chunk: position.chunk.max(bounds.start), complete_through_us: position.complete_through_us })
+    // The log no longer reaches back to where the open chunk began, so that chunk's cells cannot be made again. They hold what was
+    // folded up to `next_offset` (a store that does not keep open chunks says so by a `next_offset` that is the chunk's start): another
+    // chunk begins there, since one that began where the log does would count the same again. This is exact but for what an emission
+    // that was stored in part, or an owner that still has the chunk open, brought beyond `next_offset`: some tenths of a second.
+    let from = position.next_offset.max(bounds.start);
+    let missing = from - position.next_offset;
+    metrics::counter!("flagmint_aggregator_trimmed_records_total").increment(missing);
+    tracing::error!(
+        partition = number,
+        chunk = position.chunk,
+        folded = position.next_offset,
+        from,
+        missing,
+        "the log was trimmed into an open chunk: keep it for longer; what is missing was never folded and is in no count"
+    );
+    Ok(Resume { chunk: from, complete_through_us: position.complete_through_us })
 }
 
 /// How far before `chunk` the reading starts: at least `distance` offsets and [`PRIME_US`] of append time.
@@ -205,4 +214,33 @@ async fn prime<L: DecisionLog>(
         }
     }
     Ok(primed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resumes_where_nothing_is_missing_and_nothing_counts_twice() {
+        let position =
+            |chunk, next_offset| Position { epoch: 1, partition: 0, chunk, next_offset, complete_through_us: 7 };
+        let check = |stored: Option<Position>, bounds: Range<u64>, expected: u64| {
+            let resume = resume_at(0, stored, &bounds).unwrap();
+            assert_eq!(resume.chunk, expected, "{stored:?} in a log of {bounds:?}");
+            assert_eq!(resume.complete_through_us, if stored.is_some() { 7 } else { i64::MIN });
+        };
+        check(None, 0..90, 0);
+        check(None, 30..90, 30);
+        check(Some(position(40, 60)), 0..90, 40);
+        check(Some(position(40, 60)), 40..90, 40);
+        // Trimmed into the open chunk: what the store has of it is not folded again.
+        check(Some(position(40, 60)), 50..90, 60);
+        check(Some(position(40, 60)), 60..90, 60);
+        // Beyond it: some was never folded.
+        check(Some(position(40, 60)), 70..90, 70);
+        // A store that lost the open chunk's cells with the process.
+        check(Some(position(40, 40)), 50..90, 50);
+        let ahead = resume_at(0, Some(position(91, 95)), &(0..90));
+        assert!(matches!(ahead, Err(RunError::Ahead { stored: 91, end: 90, .. })));
+    }
 }

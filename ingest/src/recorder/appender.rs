@@ -24,7 +24,7 @@ pub(super) async fn run(log: Arc<impl DecisionLog>, partition: u32, queue: Arc<Q
             queue.changed.notified().await;
             continue;
         };
-        let mut flush = Flush { log: &*log, partition, shared: &shared, refused: Vec::new() };
+        let mut flush = Flush { log: &*log, partition, shared: &shared, refused: Vec::new(), reason: None };
         if let Err(reason) = flush.append(&items).await {
             tracing::error!(partition, reason, "the log has failed; decisions go to the spool until it is full");
             shared.set_health(Health::LogFailed { reason });
@@ -43,6 +43,8 @@ struct Flush<'a, L> {
     shared: &'a Shared,
     /// Headers of records that the log will never take.
     refused: Vec<BatchHeader>,
+    /// Why the log wants records later.
+    reason: Option<String>,
 }
 
 impl<L: DecisionLog> Flush<'_, L> {
@@ -59,7 +61,7 @@ impl<L: DecisionLog> Flush<'_, L> {
         while !rest.is_empty() {
             rest = self.offer(rest).await?;
             if !rest.is_empty() {
-                self.shared.set_health(Health::LogBehind);
+                self.shared.set_health(Health::LogBehind { reason: self.reason.clone() });
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(limits::RETRY_PAUSE_MAX);
             }
@@ -99,7 +101,7 @@ impl<L: DecisionLog> Flush<'_, L> {
         if let Ok(result) = tokio::time::timeout(limits::SPOOL_AFTER, &mut append).await {
             return result;
         }
-        self.shared.set_health(Health::LogBehind);
+        self.shared.set_health(Health::LogBehind { reason: None });
         append.await
     }
 
@@ -107,7 +109,10 @@ impl<L: DecisionLog> Flush<'_, L> {
     fn settle<'i>(&mut self, item: &'i Item, result: Result<u64, LogError>) -> Result<Option<&'i Item>, String> {
         match result {
             Ok(_offset) => Ok(None),
-            Err(LogError::Retry(_)) => Ok(Some(item)),
+            Err(LogError::Retry(reason)) => {
+                self.reason = Some(reason);
+                Ok(Some(item))
+            }
             Err(LogError::Refuse(reason)) => {
                 tracing::error!(reason, decisions = item.header.decisions, "the log refuses a batch for good");
                 self.refused.push(item.header);

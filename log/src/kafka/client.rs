@@ -79,12 +79,12 @@ impl std::fmt::Debug for Broker {
 }
 
 impl Broker {
-    /// Connects, or says why that is not possible.
-    pub(super) async fn connect(options: &KafkaOptions) -> Result<Self, LogError> {
+    /// Connects, or says why that was not possible within some time.
+    pub(super) async fn connect(options: &KafkaOptions, within: Duration) -> Result<Self, LogError> {
         let client = BaseProducer::from_config_and_context(&options.client(), Context::default())
             .map_err(|error| LogError::Refuse(format!("the Kafka client cannot be set up: {error}")))?;
         let broker = Self { client: Arc::new(client), addresses: options.brokers.as_str().into() };
-        let deadline = Instant::now() + limits::KAFKA_CONNECT_TIMEOUT;
+        let deadline = Instant::now() + within;
         loop {
             match broker.blocking(|client| client.fetch_metadata(None, CONNECT_TRY)).await {
                 Ok(_metadata) => return Ok(broker),

@@ -60,7 +60,7 @@ impl SideTopics {
     /// As [`KafkaLog::open`](super::KafkaLog::open).
     pub async fn open(options: KafkaOptions) -> Result<Self, LogError> {
         options.validate()?;
-        let broker = Broker::connect(&options).await?;
+        let broker = Broker::connect(&options, limits::KAFKA_CONNECT_TIMEOUT).await?;
         let (usage, dead_letters) = (Topic::usage(&options), Topic::dead_letters(&options));
         let usage_partitions = usage.ensure(&broker, &options).await?;
         dead_letters.ensure(&broker, &options).await?;

@@ -21,7 +21,7 @@ async fn a_topic_made_again_is_another_epoch() {
         }
     };
     let waited = tokio::time::timeout(DEADLINE, before.wait_beyond(0, 100)).await.expect("noticed in time");
-    assert_says(waited, |error| matches!(error, LogError::Fatal(_)), &["made again", &options.topic, "restart"]);
+    assert_says(waited, |error| matches!(error, LogError::Fatal(_)), &["made again", &options.topic, "open it again"]);
     assert!(matches!(before.read(0, 0, 100).await, Err(LogError::Fatal(_))));
     assert!(matches!(before.bounds(0).await, Err(LogError::Fatal(_))));
 

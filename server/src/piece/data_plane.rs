@@ -165,7 +165,8 @@ fn log_state(recorder: &Recorder) -> (bool, Value) {
     let (health, stats) = (recorder.health(), recorder.stats());
     let state = match &health {
         RecorderHealth::Appending => "appending".to_owned(),
-        RecorderHealth::LogBehind => "behind; batches wait".to_owned(),
+        RecorderHealth::LogBehind { reason: None } => "behind; batches wait".to_owned(),
+        RecorderHealth::LogBehind { reason: Some(reason) } => format!("behind; batches wait: {reason}"),
         RecorderHealth::LogFailed { reason } => format!("failed: {reason}"),
     };
     let report = json!({

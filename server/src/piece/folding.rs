@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use flagmint_aggregator::{self as aggregator, Failpoint, Settings, Status};
-use flagmint_log::DecisionLog;
+use flagmint_aggregator::{self as aggregator, Failpoint, RunError, Settings, Status};
+use flagmint_log::{DecisionLog, LogError};
 use flagmint_store::RollupStore;
+use futures::future::BoxFuture;
 use serde_json::{Value, json};
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -12,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::health::{Check, check_now};
 use super::process::Assembly;
 use crate::exit::Failure;
+use crate::limits::REOPEN_WAIT;
 
 /// A running fold.
 pub struct Fold {
@@ -40,19 +42,24 @@ pub fn failpoint() -> Result<Failpoint, Failure> {
     text.parse().map_err(|error| Failure::Usage(format!("FLAGMINT_FAILPOINT {text:?}: {error}")))
 }
 
-/// Starts the fold. Draining, it folds what the log then holds, in the time that `settings` gives.
+/// Opens a log that has failed for good once more: one that was made anew then goes on as another.
+pub type Reopen<L> = Box<dyn Fn() -> BoxFuture<'static, Result<Arc<L>, LogError>> + Send + Sync>;
+
+/// Starts the fold. Draining, it folds what the log then holds, in the time that `settings` gives. When the log fails for good, the fold
+/// goes on with what `reopen` gives, or ends where there is none.
 pub fn start<L: DecisionLog, S: RollupStore>(
     assembly: &mut Assembly,
     log: Arc<L>,
     store: Arc<S>,
     settings: Settings,
+    reopen: Option<Reopen<L>>,
 ) -> Fold {
     let statuses = settings.status.subscribe();
     let folding = CancellationToken::new();
-    let stop = folding.clone().cancelled_owned();
+    let stop = folding.clone();
     let (tell, ended) = oneshot::channel();
     let fold = tokio::spawn(async move {
-        let folded = aggregator::run(log, store, settings, stop).await;
+        let folded = fold(log, store, settings, reopen, stop).await;
         if let Err(error) = &folded {
             tracing::error!(%error, "the fold ended; a start begins where the store says");
             let _ = tell.send(error.to_string());
@@ -66,6 +73,48 @@ pub fn start<L: DecisionLog, S: RollupStore>(
             .map_err(|error| Failure::resource("aggregator", error))
     });
     Fold { statuses, ended }
+}
+
+/// Folds one log after the other until told to stop.
+async fn fold<L: DecisionLog, S: RollupStore>(
+    mut log: Arc<L>,
+    store: Arc<S>,
+    settings: Settings,
+    reopen: Option<Reopen<L>>,
+    stop: CancellationToken,
+) -> Result<(), RunError> {
+    loop {
+        let folded = aggregator::run(log, Arc::clone(&store), settings.clone(), stop.clone().cancelled_owned()).await;
+        let (Some(reopen), Err(RunError::Log(LogError::Fatal(reason)))) = (&reopen, &folded) else { return folded };
+        tracing::warn!(reason, "the log is opened again; folding goes on with what is there then");
+        tell_trouble(&settings.status, reason);
+        log = tokio::select! {
+            biased;
+            () = stop.cancelled() => return Ok(()),
+            log = open_again(reopen, &settings.status) => log,
+        };
+    }
+}
+
+fn tell_trouble(status: &watch::Sender<Status>, reason: &str) {
+    status.send_modify(|status| {
+        *status = Status { log_trouble: Some(reason.to_owned()), partitions: Vec::new(), ..status.clone() };
+    });
+}
+
+async fn open_again<L>(reopen: &Reopen<L>, status: &watch::Sender<Status>) -> Arc<L> {
+    let mut wait = REOPEN_WAIT.0;
+    loop {
+        match reopen().await {
+            Ok(log) => return log,
+            Err(error) => {
+                tracing::warn!(%error, "the log cannot be opened again now");
+                tell_trouble(status, &error.to_string());
+            }
+        }
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(REOPEN_WAIT.1);
+    }
 }
 
 /// Waits until what the log held at the start is folded: before that, answers from a store that keeps open chunks in memory would lack

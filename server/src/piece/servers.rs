@@ -5,6 +5,7 @@ use std::fs::{DirBuilder, File};
 use std::io::{Read as _, Seek as _, Write as _};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
+use std::sync::Arc;
 
 use flagmint_log::LogError;
 use flagmint_log::kafka::{KafkaLog, KafkaOptions, SideTopics};
@@ -13,6 +14,7 @@ use flagmint_store::StoreError;
 use flagmint_store::clickhouse::{self as rollups, ClickHouseStore};
 use rustix::fs::{FlockOperation, flock};
 
+use super::folding::Reopen;
 use crate::exit::Failure;
 use crate::options::servers::{ClickHouse, Kafka};
 
@@ -41,6 +43,23 @@ pub fn kafka_options(kafka: &Kafka, instance: Option<String>) -> Result<KafkaOpt
 pub async fn kafka(options: KafkaOptions) -> Result<KafkaLog, Failure> {
     let brokers = options.brokers.clone();
     KafkaLog::open(options).await.map_err(|error| refused_by_kafka(&brokers, error))
+}
+
+/// Opens the log for a process that only appends: whether a broker answers or not.
+///
+/// # Errors
+/// As [`kafka`], where one answers.
+pub async fn kafka_to_append(options: KafkaOptions) -> Result<KafkaLog, Failure> {
+    let brokers = options.brokers.clone();
+    KafkaLog::open_to_append(options).await.map_err(|error| refused_by_kafka(&brokers, error))
+}
+
+/// Opens the log again as often as it is asked: after its topic was made anew.
+pub fn reopen_kafka(options: KafkaOptions) -> Reopen<KafkaLog> {
+    Box::new(move || {
+        let opened = KafkaLog::open(options.clone());
+        Box::pin(async move { opened.await.map(Arc::new) })
+    })
 }
 
 /// Opens the topics beside the log.

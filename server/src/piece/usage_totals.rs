@@ -1,6 +1,6 @@
 //! What each organization has used this month, published for whoever enforces limits: the very sums that billing shows.
 //!
-//! One aggregator, the one that has the first partition, asks the store every second and publishes what changed, keyed by organization
+//! One aggregator, the one that has the first partition, asks the store four times a second and publishes what changed, keyed by organization
 //! and month: `{"organization","month","api_calls","connections","track_events"}`. Totals only grow; while two aggregators publish, an older one may
 //! come later, so a follower keeps the greatest.
 

@@ -22,19 +22,22 @@ pub fn aggregator(options: AggregatorOptions) -> Result<(), Failure> {
     super::run("aggregator", options.listen.addresses(), async |assembly| {
         let store = Arc::new(servers::clickhouse_migrated(&clickhouse).await?);
         let topics = servers::side_topics(kafka.clone()).await?;
-        let log = Arc::new(servers::kafka(kafka).await?);
+        let log = Arc::new(servers::kafka(kafka.clone()).await?);
         let settings = Settings {
             emit_interval_min: emit_interval,
             emit_interval,
             whole_interval: WHOLE_INTERVAL_CLICKHOUSE,
             drain_fold_max: DRAIN_FOLD_MAX,
             failpoint,
-            ..Settings::new(dead_letters::publish(topics.clone()), watch::Sender::new(Status::default()))
+            ..Settings::new(
+                dead_letters::publish(topics.clone(), Arc::clone(&store)),
+                watch::Sender::new(Status::default()),
+            )
         };
         let statuses = settings.status.subscribe();
         usage_totals::start(assembly, Arc::clone(&store), topics, statuses.clone());
         maintenance::start_clickhouse(assembly, Arc::clone(&store), statuses);
-        let fold = folding::start(assembly, log, store, settings);
+        let fold = folding::start(assembly, log, store, settings, Some(servers::reopen_kafka(kafka)));
         assembly.need(folding::check(fold.statuses.clone()));
         Ok(fold.ended())
     })

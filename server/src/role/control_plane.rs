@@ -19,7 +19,7 @@ pub fn control_plane(options: ControlPlaneOptions) -> Result<(), Failure> {
     let _lock = servers::lock_directory(&options.data_dir)?;
     super::run("control-plane", options.listen.addresses(), async |assembly| {
         let pool = management::prepare(&postgres, &first_user).await?;
-        let log = Arc::new(servers::kafka(kafka).await?);
+        let log = Arc::new(servers::kafka_to_append(kafka).await?);
         let recorder = data_plane::record(assembly, log, options.data_dir.join("spool"))?;
         let checked = pool.clone();
         assembly.need(health::check("postgres", move || management::answers(checked.clone())));

@@ -17,7 +17,7 @@ pub fn evaluator(options: EvaluatorOptions) -> Result<(), Failure> {
     let kafka = servers::kafka_options(&options.servers.kafka, None)?;
     let _lock = servers::lock_directory(&options.data_dir)?;
     super::run("evaluator", options.listen.addresses(), async |assembly| {
-        let log = Arc::new(servers::kafka(kafka).await?);
+        let log = Arc::new(servers::kafka_to_append(kafka).await?);
         let settings = Settings {
             spool_directory: options.data_dir.join("spool"),
             last_good: Some(options.data_dir.join("configuration")),

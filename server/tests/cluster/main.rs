@@ -2,9 +2,11 @@
 
 mod cluster;
 mod counts;
+mod kafka_away;
 mod last_good;
 mod load;
 mod moved;
+mod poison;
 mod refusals;
 #[path = "../whole/support.rs"]
 #[expect(dead_code, reason = "the other tests of the binary use the rest")]

@@ -10,11 +10,14 @@ pub(super) struct Migration {
 }
 
 /// All migrations, in order. A released one never changes.
-pub(super) const MIGRATIONS: &[Migration] = &[Migration {
-    version: 1,
-    name: "0001_rollups",
-    text: include_str!("../../../schemas/clickhouse/0001_rollups.sql"),
-}];
+pub(super) const MIGRATIONS: &[Migration] = &[
+    Migration { version: 1, name: "0001_rollups", text: include_str!("../../../schemas/clickhouse/0001_rollups.sql") },
+    Migration {
+        version: 2,
+        name: "0002_dead_letters",
+        text: include_str!("../../../schemas/clickhouse/0002_dead_letters.sql"),
+    },
+];
 
 impl Migration {
     /// What comes before all others: the table that says which were applied.

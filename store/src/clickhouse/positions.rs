@@ -111,7 +111,7 @@ impl Positions {
             epoch: known.epoch,
             partition: known.partition,
             chunk: known.chunk,
-            next_offset: known.chunk,
+            next_offset: known.next_offset,
             complete_through_us: known.complete_through_us,
         };
         let mut positions: Vec<Position> = self.live().map(position).collect();
@@ -161,7 +161,12 @@ mod tests {
     #[test]
     fn never_go_backwards_and_end_older_epochs() {
         let mut positions = Positions::default();
-        positions.advance(&[position(7, 10, i64::MIN)]);
+        positions.advance(&[Position { next_offset: 15, ..position(7, 10, i64::MIN) }]);
+        assert_eq!(
+            (positions.resume()[0].chunk, positions.resume()[0].next_offset),
+            (10, 15),
+            "part of a chunk is stored"
+        );
         assert_eq!(positions.complete_through_us(), None);
         for stale in [position(7, 30, 500), position(7, 20, 400)] {
             positions.advance(&[stale]);

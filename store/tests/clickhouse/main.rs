@@ -4,6 +4,7 @@
 //! Needs `FLAGMINT_TEST_CLICKHOUSE`, as `dev/servers/with-clickhouse cargo test …` sets it.
 
 mod conformance;
+mod dead_letters;
 mod kills;
 mod rewriting;
 mod schema;
