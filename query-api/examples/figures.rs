@@ -1,7 +1,8 @@
 //! Figures of analytics over ClickHouse: 30 days of 1,000 flags in 20 environments, rewritten into hours and days, then the time of each
 //! endpoint's questions.
 //!
-//! `dev/servers/with-postgres dev/servers/with-clickhouse cargo run --release -p flagmint-query-api --example figures`
+//! `dev/servers/with-postgres dev/servers/with-clickhouse sh -c 'figures fill 1000; figures ask 1000'`, with `figures` for
+//! `cargo run --release -p flagmint-query-api --example figures --`: the second alone wants a quiet machine.
 
 #![expect(clippy::unwrap_used, reason = "a benchmark that finds nothing to unwrap has failed")]
 
@@ -163,49 +164,63 @@ async fn ask(api: &Router, path: &str) -> (Duration, usize) {
 
 #[tokio::main(worker_threads = 2)]
 async fn main() {
-    let flags = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(1000);
+    let mut arguments = std::env::args().skip(1);
+    let mode = arguments.next().unwrap_or_default();
+    let flags = arguments.next().and_then(|text| text.parse().ok()).unwrap_or(1000);
     let server = std::env::var("FLAGMINT_TEST_CLICKHOUSE").expect("run this under dev/servers/with-clickhouse");
     let options = Options::from_url(&server).unwrap().with_database("figures");
-    migrate(&options).await.unwrap();
+    match mode.as_str() {
+        "fill" => fill_and_rewrite(&server, &options, flags).await,
+        "ask" => ask_all(&options, flags).await,
+        _ => eprintln!("usage: figures fill|ask [FLAGS]"),
+    }
+}
+
+async fn fill_and_rewrite(server: &str, options: &Options, flags: u64) {
+    migrate(options).await.unwrap();
     let url = format!("{server}/?database=figures");
     let start = Instant::now();
     fill(&url, flags);
     println!("filled in {:.1} s", start.elapsed().as_secs_f64());
-    let store = Arc::new(ClickHouseStore::open(&options).await.unwrap());
+    let store = ClickHouseStore::open(options).await.unwrap();
     let start = Instant::now();
     store.maintain(now_us()).await.unwrap();
     println!("rewrote {DAYS} days in {:.1} s", start.elapsed().as_secs_f64());
     let sizes = "SELECT table, sum(rows), formatReadableSize(sum(bytes_on_disk)), count() FROM system.parts \
         WHERE active AND database = 'figures' GROUP BY table ORDER BY table FORMAT TSV";
     println!("{}", sql(&url, sizes));
+}
+
+async fn ask_all(options: &Options, flags: u64) {
     let database = postgres::database().await;
     assert_eq!(postgres::pseudonym_key().len(), 32, "the environments' key");
     names(&database, flags).await;
     let now: DateTime<Utc> = NOW.parse().unwrap();
+    let store = Arc::new(ClickHouseStore::open(options).await.unwrap());
     let api = QueryApi::new(store, Directory::connect(&database).unwrap()).with_clock(move || now);
     let api = flagmint_query_api::router(api);
     println!("| endpoint | by | scope | p50 ms | p99 ms | bytes |\n|---|---|---|--:|--:|--:|");
+    let environment = "&environment_id=00000000-0000-0000-0000-000000000205";
     for granularity in ["day", "hour"] {
-        for (scope, members) in
-            [("project", ""), ("one environment", "&environment_id=00000000-0000-0000-0000-000000000205")]
-        {
+        for (scope, members) in [("project", ""), ("one environment", environment)] {
             for name in ["metrics", "evaluations", "response-time", "top-flags", "distribution"] {
                 let path = format!("/projects/{PROJECT}/analytics/{name}?granularity={granularity}{members}");
-                let mut took = Vec::new();
-                let mut bytes = 0;
-                for _ in 0..RUNS {
-                    let (time, length) = ask(&api, &path).await;
-                    took.push(time);
-                    bytes = length;
-                }
-                took.sort_unstable();
-                let ms = |at: usize| took[at].as_secs_f64() * 1e3;
-                println!(
-                    "| {name} | {granularity} | {scope} | {:.1} | {:.1} | {bytes} |",
-                    ms(RUNS / 2),
-                    ms(RUNS * 99 / 100)
-                );
+                let (p50, p99, bytes) = measure(&api, &path).await;
+                println!("| {name} | {granularity} | {scope} | {p50:.1} | {p99:.1} | {bytes} |");
             }
         }
     }
+}
+
+/// Milliseconds, and the length of the answer.
+async fn measure(api: &Router, path: &str) -> (f64, f64, usize) {
+    let (mut took, mut bytes) = (Vec::new(), 0);
+    for _ in 0..RUNS {
+        let (time, length) = ask(api, path).await;
+        took.push(time);
+        bytes = length;
+    }
+    took.sort_unstable();
+    let ms = |at: usize| took[at].as_secs_f64() * 1e3;
+    (ms(RUNS / 2), ms(RUNS * 99 / 100), bytes)
 }
