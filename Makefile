@@ -50,8 +50,9 @@ test: ## every check and test, as CI runs them
 	@RATE=400 DURATION=5s dev/cluster $(BIN)
 	$(STEP) 'all checks passed'
 
-torture: setup ## kills and harms the running processes, FAULTS=500 times; prints what came of it, by fault
-	@FAULTS=$${FAULTS:-500} dev/servers/with-postgres cargo test $(CARGO) -p flagmint-server --test torture -- --nocapture
+torture: ## kills and harms the running processes, FAULTS=500 times one process and many each (OF=one or OF=many: those only); prints what came of it, by fault
+	@dev/setup tests
+	@FAULTS=$${FAULTS:-500} dev/servers/with-all cargo test $(CARGO) -p flagmint-server --test torture -- --nocapture no_fault_changes_a_number_of_$(OF)
 
 quick: ## unit tests only: no servers, no doc tests
 	@cargo test $(CARGO) --workspace --lib --bins --exclude flagmint-control-plane --exclude flagmint-server

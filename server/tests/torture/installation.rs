@@ -1,50 +1,81 @@
 //! What is tortured: all roles in one process, or each in processes of its own.
 
+mod cluster;
+
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use flagmint_log::{DecisionLog as _, LocalLog, Options};
 use flagmint_schemas::batch::{Batch, BatchHeader};
+use futures::future::try_join_all;
 use serde_json::Value;
 
+use crate::books::Counts;
 use crate::processes::{LOOK, Process};
 use crate::support::{EMAIL, PASSWORD, PATIENCE, Person, Shop, database};
+pub use cluster::{AGGREGATORS, Cluster};
+
+/// How long an access token is used: it is good for a quarter of an hour.
+const TOKEN_AGE_MAX: Duration = Duration::from_secs(600);
+
+/// Between two looks at what is counted of several shops: looking itself must not load the machine.
+const LOOK_AT_CLUSTER: Duration = Duration::from_millis(100);
 
 pub struct Installation {
     /// Holds all data; removed at the end.
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
     /// Alone in an installation of one process, where it is everything.
-    evaluators: Vec<Process>,
-    aggregators: Vec<Process>,
+    pub evaluators: Vec<Process>,
+    pub aggregators: Vec<Process>,
     /// The query API and the control plane, which nobody harms.
     others: Vec<Process>,
+    /// What an installation of many processes has besides.
+    cluster: Option<Cluster>,
     person: Person,
-    pub shop: Arc<Shop>,
+    signed_in: Instant,
+    pub shops: Vec<Arc<Shop>>,
 }
 
 impl Installation {
     /// `flagmint up` on one data directory.
-    pub async fn embedded() -> Self {
+    pub async fn one() -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let settings = [("FLAGMINT_POSTGRES", database().await)];
         let mut up = Process::new("up", directory.path(), &settings, &first_user(&directory));
         up.start().await;
-        Self::open(directory, vec![up], vec![], vec![]).await
+        let person = Person::sign_in(&up.url()).await;
+        let shops = vec![Arc::new(Shop::open(&person).await)];
+        let one = Self {
+            directory,
+            evaluators: vec![up],
+            aggregators: vec![],
+            others: vec![],
+            cluster: None,
+            person,
+            signed_in: Instant::now(),
+            shops,
+        };
+        one.wait_until_served().await;
+        one
     }
 
-    async fn open(
-        directory: tempfile::TempDir,
-        evaluators: Vec<Process>,
-        aggregators: Vec<Process>,
-        others: Vec<Process>,
-    ) -> Self {
-        let management = others.last().or(evaluators.last()).expect("somebody manages").url();
-        let person = Person::sign_in(&management).await;
-        let shop = Arc::new(Shop::open(&person).await);
-        for evaluator in &evaluators {
-            shop.wait_until_served(&person.http, &evaluator.url()).await;
+    async fn wait_until_served(&self) {
+        for (shop, evaluator) in self.shops.iter().flat_map(|shop| self.evaluators.iter().map(move |it| (shop, it))) {
+            shop.wait_until_served(&self.person.http, &evaluator.url()).await;
         }
-        Self { _directory: directory, evaluators, aggregators, others, person, shop }
+    }
+
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    pub fn is_cluster(&self) -> bool {
+        self.cluster.is_some()
+    }
+
+    pub fn cluster(&mut self) -> &mut Cluster {
+        self.cluster.as_mut().expect("asked of a cluster")
     }
 
     /// Where calls are answered.
@@ -52,58 +83,94 @@ impl Installation {
         self.evaluators.iter().map(Process::url).collect()
     }
 
-    pub fn evaluator(&mut self) -> &mut Process {
-        self.evaluators.first_mut().expect("there is one")
+    /// A process that folds: the whole, in an installation of one process.
+    pub fn aggregator(&mut self, number: usize) -> &mut Process {
+        if self.is_cluster() { &mut self.aggregators[number] } else { &mut self.evaluators[0] }
     }
 
-    /// A process that folds.
-    pub fn aggregator(&mut self) -> &mut Process {
-        self.aggregators.first_mut().or(self.evaluators.first_mut()).expect("there is one")
+    /// Signs in again where the access token will not be good for long.
+    pub async fn renew(&mut self) {
+        if self.signed_in.elapsed() > TOKEN_AGE_MAX {
+            let management = self.others.last().or(self.evaluators.last()).expect("somebody manages").url();
+            self.person = Person::sign_in(&management).await;
+            self.signed_in = Instant::now();
+        }
     }
 
-    /// Evaluations counted, as the analytics say; nothing if they do not answer now.
-    pub async fn try_count(&self) -> Option<u64> {
+    /// What the query API says; nothing if it does not answer now.
+    async fn ask(&self, path: &str) -> Option<Value> {
         let asked = self.others.first().or(self.evaluators.first()).expect("somebody answers").url();
-        let url = format!("{asked}/flags/{}/metrics", self.shop.flag_id);
-        let request = self.person.http.get(url).bearer_auth(&self.person.token).timeout(Duration::from_secs(5));
-        let answer: Value = request.send().await.ok()?.json().await.ok()?;
-        answer["data"]["totals"]["evaluations"].as_u64()
+        let request = self.person.http.get(format!("{asked}{path}")).bearer_auth(&self.person.token);
+        let answer = request.timeout(Duration::from_secs(5)).send().await.ok()?.error_for_status().ok()?;
+        answer.json().await.ok()
     }
 
-    pub async fn count(&self) -> u64 {
+    /// Evaluations counted of each shop, as the analytics say.
+    async fn evaluations(&self) -> Option<Vec<u64>> {
+        let counts = self.shops.iter().map(async |shop| {
+            let answer = self.ask(&format!("/flags/{}/metrics", shop.flag_id)).await.ok_or(())?;
+            answer["data"]["totals"]["evaluations"].as_u64().ok_or(())
+        });
+        try_join_all(counts).await.ok()
+    }
+
+    async fn try_counts(&self) -> Option<Counts> {
+        let evaluations = self.evaluations().await?;
+        let usage = self.ask("/billing/usage").await?;
+        let reconciliation = self.ask("/audit/reconciliation").await?["data"].take();
+        Some(Counts {
+            evaluations: evaluations.iter().sum(),
+            billed: usage["apiCalls"]["used"].as_u64()?,
+            ledger: reconciliation["totals"]["counted"].as_u64()?,
+            holds: reconciliation["holds"].as_bool()?,
+            complete_through: reconciliation["meta"]["complete_through"].as_str().unwrap_or_default().to_owned(),
+        })
+    }
+
+    /// All the numbers.
+    pub async fn counts(&self) -> Counts {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            if let Some(count) = self.try_count().await {
-                return count;
+            if let Some(counts) = self.try_counts().await {
+                return counts;
             }
             assert!(Instant::now() < deadline, "the analytics do not answer");
             tokio::time::sleep(LOOK).await;
         }
     }
 
-    /// Waits until something evaluated after this call is counted.
+    /// Waits until something of each shop is counted that was not counted at this call.
     pub async fn wait_until_fresh(&self) {
-        let before = self.count().await;
         let deadline = Instant::now() + PATIENCE;
-        while self.try_count().await.is_none_or(|count| count <= before) {
+        let mut before = None;
+        loop {
+            if let Some(now) = self.evaluations().await {
+                let before = before.get_or_insert_with(|| now.clone());
+                if before.iter().zip(&now).all(|(before, now)| now > before) {
+                    return;
+                }
+            }
             assert!(Instant::now() < deadline, "nothing new is counted");
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(if self.is_cluster() { LOOK_AT_CLUSTER } else { LOOK }).await;
         }
     }
 
-    /// Ends everything in order; evaluations that the log holds, each batch once.
-    pub async fn end(mut self) -> u64 {
+    /// Ends everything in order; evaluations that the log holds, each batch once, where it is a log of files.
+    pub async fn end(mut self) -> Option<u64> {
         for process in self.evaluators.iter_mut().chain(&mut self.aggregators).chain(&mut self.others) {
             process.terminate().await;
         }
-        let data_dir = self.evaluator().data_dir().to_owned();
+        if self.is_cluster() {
+            return None;
+        }
+        let data_dir = self.evaluators[0].data_dir().to_owned();
         let audit = std::process::Command::new(env!("CARGO_BIN_EXE_flagmint"))
             .args(["audit", "--data-dir"])
             .arg(&data_dir)
             .output()
             .expect("the audit runs");
         assert!(audit.status.success(), "{audit:?}");
-        evaluations_in(LocalLog::open(Options::new(data_dir.join("log"), 1)).expect("a sound log")).await
+        Some(evaluations_in(LocalLog::open(Options::new(data_dir.join("log"), 1)).expect("a sound log")).await)
     }
 }
 

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 use crate::support::PATIENCE;
 
 /// Between two looks at something that is waited for.
@@ -19,6 +21,8 @@ pub struct Process {
     /// Environment of every start: where the servers are.
     settings: Vec<(&'static str, String)>,
     arguments: Vec<String>,
+    /// More environment, of the starts to come.
+    pub besides: Vec<(&'static str, String)>,
     child: Option<Child>,
 }
 
@@ -27,7 +31,8 @@ impl Process {
     pub fn new(role: &'static str, place: &Path, settings: &[(&'static str, String)], arguments: &[String]) -> Self {
         let port = TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("a free port").port();
         let directory = place.join(format!("{role}-{port}"));
-        Self { role, directory, port, settings: settings.to_vec(), arguments: arguments.to_vec(), child: None }
+        let (settings, arguments) = (settings.to_vec(), arguments.to_vec());
+        Self { role, directory, port, settings, arguments, besides: Vec::new(), child: None }
     }
 
     pub fn url(&self) -> String {
@@ -38,51 +43,76 @@ impl Process {
         &self.directory
     }
 
+    pub fn is_running(&self) -> bool {
+        self.child.is_some()
+    }
+
+    pub fn pid(&self) -> i32 {
+        let child = self.child.as_ref().expect("it runs");
+        i32::try_from(child.id()).expect("a pid")
+    }
+
     /// Starts it and waits until it is ready.
     pub async fn start(&mut self) {
         self.spawn(None);
+        self.wait_until_ready().await;
+    }
+
+    pub async fn wait_until_ready(&mut self) {
+        self.wait_until(|_| true).await;
+    }
+
+    /// Waits until it is ready and what it says of its health is accepted.
+    pub async fn wait_until(&mut self, accept: impl Fn(&Value) -> bool) {
         let deadline = Instant::now() + PATIENCE;
         let (http, url) = (reqwest::Client::new(), format!("{}/health/ready", self.url()));
-        while !http.get(&url).send().await.is_ok_and(|answer| answer.status().is_success()) {
-            let ended = self.child.as_mut().expect("just started").try_wait().expect("a child");
-            assert!(ended.is_none(), "{} did not start: {ended:?}", self.role);
-            assert!(Instant::now() < deadline, "{} is not ready", self.role);
+        loop {
+            let answer = http.get(&url).send().await;
+            let (is_ready, health) = match answer {
+                Ok(answer) => (answer.status().is_success(), answer.json().await.unwrap_or_default()),
+                Err(_not_yet) => (false, Value::Null),
+            };
+            if is_ready && accept(&health) {
+                return;
+            }
+            let ended = self.child.as_mut().expect("it runs").try_wait().expect("a child");
+            assert!(ended.is_none(), "{} has ended: {ended:?}", self.role);
+            assert!(Instant::now() < deadline, "{} is not ready: {health}", self.role);
             tokio::time::sleep(LOOK).await;
         }
     }
 
-    /// Starts it so that it ends itself at a failpoint; returns when it has.
-    pub async fn start_to_fail(&mut self, failpoint: &str) {
-        self.spawn(Some(failpoint));
-        let status = self.wait().await;
-        assert_eq!(status.signal(), Some(libc::SIGABRT), "{} at {failpoint}: {status}", self.role);
-    }
-
-    fn spawn(&mut self, failpoint: Option<&str>) {
+    /// Starts it; at a failpoint, if there is one, it ends itself.
+    pub fn spawn(&mut self, failpoint: Option<&str>) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_flagmint"));
         command.arg(self.role).args(["--listen", &format!("127.0.0.1:{}", self.port), "--log-level", "error"]);
         command.args(&self.arguments).env("FLAGMINT_DATA_DIR", &self.directory);
-        command.envs(self.settings.iter().map(|(name, value)| (name, value))).stdout(Stdio::null());
+        command.envs(self.settings.iter().chain(&self.besides).map(|(name, value)| (name, value)));
         if let Some(failpoint) = failpoint {
             command.env("FLAGMINT_FAILPOINT", failpoint);
         }
-        self.child = Some(command.spawn().expect("flagmint starts"));
+        self.child = Some(command.stdout(Stdio::null()).spawn().expect("flagmint starts"));
+    }
+
+    /// Waits until it has ended itself at its failpoint; returns when that was.
+    pub async fn crash(&mut self) -> Instant {
+        let status = self.wait().await;
+        assert_eq!(status.signal(), Some(libc::SIGABRT), "{} at its failpoint: {status}", self.role);
+        Instant::now()
     }
 
     /// Sends a signal to it.
     pub fn signal(&self, signal: i32) {
-        let child = self.child.as_ref().expect("it runs");
-        let pid = i32::try_from(child.id()).expect("a pid");
         // SAFETY: the child is ours and has not been waited for.
-        assert_eq!(unsafe { libc::kill(pid, signal) }, 0);
+        assert_eq!(unsafe { libc::kill(self.pid(), signal) }, 0);
     }
 
     /// Waits for it to end.
     pub async fn wait(&mut self) -> ExitStatus {
         let deadline = Instant::now() + PATIENCE;
-        let mut child = self.child.take().expect("it runs");
         loop {
-            if let Some(status) = child.try_wait().expect("a child") {
+            if let Some(status) = self.child.as_mut().expect("it runs").try_wait().expect("a child") {
+                self.child = None;
                 return status;
             }
             assert!(Instant::now() < deadline, "{} did not end", self.role);

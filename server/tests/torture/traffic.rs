@@ -16,15 +16,15 @@ const PAUSE: Duration = Duration::from_millis(6);
 /// What became of the calls.
 #[derive(Debug, Default)]
 pub struct Calls {
-    /// When each answer came.
-    pub answered: Vec<Instant>,
+    /// When each answer came, and from which evaluator.
+    pub answered: Vec<(Instant, usize)>,
     /// Calls that may or may not have been decided: their connection broke.
     pub unanswered: u64,
 }
 
 struct Shared {
-    shop: Arc<Shop>,
-    /// Each connection calls one after the other.
+    /// Each connection calls one after the other, of one evaluator after the other.
+    shops: Vec<Arc<Shop>>,
     urls: Vec<String>,
     flows: AtomicBool,
     under_way: AtomicUsize,
@@ -40,7 +40,7 @@ impl Traffic {
     /// Connections that rest.
     pub fn start(installation: &Installation) -> Self {
         let shared = Arc::new(Shared {
-            shop: Arc::clone(&installation.shop),
+            shops: installation.shops.clone(),
             urls: installation.urls(),
             flows: AtomicBool::new(false),
             under_way: AtomicUsize::new(0),
@@ -76,15 +76,17 @@ impl Drop for Traffic {
 
 async fn work(number: usize, shared: Arc<Shared>) {
     let http = reqwest::Client::builder().timeout(Duration::from_secs(20)).build().expect("a client");
-    for url in shared.urls.iter().cycle().skip(number) {
+    for call in number.. {
         tokio::time::sleep(PAUSE).await;
         // Registered before it is looked whether calls may be made, so that `rest` misses none.
         shared.under_way.fetch_add(1, Ordering::SeqCst);
         if shared.flows.load(Ordering::SeqCst) {
-            let answer = shared.shop.evaluate(&http, url, &format!("user-{number}")).await;
+            let evaluator = call % shared.urls.len();
+            let shop = &shared.shops[call / shared.urls.len() % shared.shops.len()];
+            let answer = shop.evaluate(&http, &shared.urls[evaluator], &format!("user-{number}")).await;
             let mut calls = shared.calls.lock().expect("no worker panics");
             match answer {
-                Ok((200, _)) => calls.answered.push(Instant::now()),
+                Ok((200, _)) => calls.answered.push((Instant::now(), evaluator)),
                 // Nobody listened.
                 Err(error) if error.is_connect() => {}
                 _ => calls.unanswered += 1,

@@ -1,9 +1,5 @@
 //! The wall clock set back while the whole binary serves: nothing is lost, nothing counted twice, and no watermark goes back.
-//!
-//! libfaketime, preloaded, adds to the binary's wall clock what a file says at that moment; the steady clock stays as it is.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +7,7 @@ use serde_json::Value;
 
 use crate::load::Load;
 use crate::support::{Person, Place, Server, Shop, flagmint, machine};
+use crate::wall_clock::Clock;
 
 /// Between the requests of a connection.
 const PAUSE: Duration = Duration::from_millis(5);
@@ -18,42 +15,10 @@ const PAUSE: Duration = Duration::from_millis(5);
 /// Long against a flush, a tick of the aggregator and a heartbeat.
 const SPELL: Duration = Duration::from_secs(2);
 
-/// A wall clock that can be set while a process reads it.
-struct Clock {
-    file: PathBuf,
-    library: PathBuf,
-}
-
-impl Clock {
-    fn new(directory: &Path) -> Self {
-        let libraries = std::fs::read_dir("/usr/lib").expect("/usr/lib").flatten();
-        let in_place = libraries.map(|entry| entry.path().join("faketime/libfaketimeMT.so.1"));
-        let library = in_place.into_iter().find(|path| path.exists());
-        let library = library.expect("libfaketime is missing: run `make setup`, which installs the package faketime");
-        let clock = Self { file: directory.join("clock"), library };
-        clock.set(0);
-        clock
-    }
-
-    /// Adds so many seconds to the true time. Renamed into place, so that nobody reads half of it.
-    fn set(&self, offset_s: i64) {
-        let new = self.file.with_extension("new");
-        std::fs::write(&new, format!("{offset_s:+}")).expect("a file");
-        std::fs::rename(&new, &self.file).expect("the same directory");
-    }
-
-    fn rule(&self, command: &mut Command) {
-        command.env("LD_PRELOAD", &self.library).env("FAKETIME_TIMESTAMP_FILE", &self.file);
-        for setting in ["FAKETIME_NO_CACHE", "FAKETIME_DONT_FAKE_MONOTONIC", "NO_FAKE_STAT"] {
-            command.env(setting, "1");
-        }
-    }
-}
-
 fn start(place: &Place, clock: &Clock) -> Server {
     let mut command = flagmint(&place.data_dir());
     command.args(["--postgres", &place.database]);
-    clock.rule(&mut command);
+    command.envs(clock.settings());
     Server::start(command)
 }
 

@@ -21,3 +21,4 @@ mod streams;
 mod support;
 #[path = "../../../evaluator/tests/support/sync_client.rs"]
 mod sync_client;
+mod wall_clock;

@@ -173,7 +173,12 @@ pub struct Shop {
 
 impl Shop {
     pub async fn open(person: &Person) -> Self {
-        let project = person.post("/projects", json!({ "name": "Shop", "projectKey": "shop" })).await;
+        Self::open_as(person, "shop").await
+    }
+
+    /// A shop beside others.
+    pub async fn open_as(person: &Person, project_key: &str) -> Self {
+        let project = person.post("/projects", json!({ "name": "Shop", "projectKey": project_key })).await;
         let text = |value: &Value, member: &str| value[member].as_str().expect("text").to_owned();
         let project_id = text(&project, "id");
         let environments = person.get(&format!("/projects/{project_id}/environments")).await;
