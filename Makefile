@@ -52,7 +52,7 @@ test: ## every check and test, as CI runs them
 
 torture: ## kills and harms the running processes, FAULTS=500 times one process and many each (OF=one or OF=many: those only); prints what came of it, by fault
 	@dev/setup tests
-	@FAULTS=$${FAULTS:-500} dev/servers/with-all cargo test $(CARGO) -p flagmint-server --test torture -- --nocapture no_fault_changes_a_number_of_$(OF)
+	@FAULTS=$${FAULTS:-500} dev/servers/with-all cargo test $(CARGO) --workspace --test torture -- --nocapture no_fault_changes_a_number_of_$(OF)
 
 quick: ## unit tests only: no servers, no doc tests
 	@cargo test $(CARGO) --workspace --lib --bins --exclude flagmint-control-plane --exclude flagmint-server
