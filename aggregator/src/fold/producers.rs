@@ -139,8 +139,7 @@ impl Producer {
 
 #[cfg(test)]
 mod tests {
-    use flagmint_schemas::batch::Codec;
-    use flagmint_schemas::ids::{EnvironmentId, OrganizationId, ProjectId};
+    use flagmint_schemas::ids::EnvironmentId;
     use uuid::Uuid;
 
     use super::*;
@@ -148,21 +147,7 @@ mod tests {
     const SECOND: i64 = 1_000_000;
 
     fn header(producer: u128, sequence: u64, low_watermark_us: i64) -> BatchHeader {
-        BatchHeader {
-            codec: Codec::Arrow,
-            schema: BatchHeader::SCHEMA,
-            producer,
-            sequence,
-            organization: OrganizationId::NONE,
-            project: ProjectId::NONE,
-            environment: EnvironmentId::NONE,
-            decisions: 0,
-            calls: 0,
-            event_time_min_us: 0,
-            event_time_max_us: 0,
-            low_watermark_us,
-            closing: false,
-        }
+        BatchHeader { sequence, low_watermark_us, ..BatchHeader::heartbeat(producer) }
     }
 
     #[test]

@@ -188,21 +188,7 @@ impl Evaluator {
     }
 
     fn heartbeat(&self) -> BatchHeader {
-        BatchHeader {
-            codec: Codec::Protobuf,
-            schema: BatchHeader::SCHEMA,
-            producer: self.producer,
-            sequence: 0,
-            organization: OrganizationId::NONE,
-            project: ProjectId::NONE,
-            environment: EnvironmentId::NONE,
-            decisions: 0,
-            calls: 0,
-            event_time_min_us: 0,
-            event_time_max_us: 0,
-            low_watermark_us: 0,
-            closing: false,
-        }
+        BatchHeader::heartbeat(self.producer)
     }
 
     fn header_of(&self, environment: u32) -> BatchHeader {

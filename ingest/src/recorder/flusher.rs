@@ -6,8 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use flagmint_schemas::batch::{Batch, BatchHeader, Codec};
-use flagmint_schemas::ids::{EnvironmentId, OrganizationId, ProjectId};
+use flagmint_schemas::batch::{Batch, BatchHeader};
 use flagmint_schemas::limits::HEARTBEAT_INTERVAL_US;
 
 use super::Shared;
@@ -105,7 +104,7 @@ impl Flusher {
     fn queue(&mut self, partition: usize, mut items: Vec<Item>, watermark_us: i64, is_last: bool) {
         let is_idle = self.partitions[partition].queued_at.is_none_or(|at| at.elapsed() >= HEARTBEAT_INTERVAL);
         if is_last || (items.is_empty() && is_idle) {
-            let header = BatchHeader { closing: is_last, ..heartbeat(self.producer) };
+            let header = BatchHeader { closing: is_last, ..BatchHeader::heartbeat(self.producer) };
             items.push(Item { header, payload: Bytes::new(), ends_flush: false, queued_at: None });
         }
         let state = &mut self.partitions[partition];
@@ -135,30 +134,11 @@ fn encode(producer: u128, identity: EnvironmentIdentity, batch: &Batch, payloads
         calls: batch.calls.len() as u32,
         event_time_min_us: times().min().unwrap_or_default(),
         event_time_max_us: times().max().unwrap_or_default(),
-        ..heartbeat(producer)
+        ..BatchHeader::heartbeat(producer)
     };
     let mut payload = payloads.take();
     batch.encode_to(codec, &mut payload);
     Item { header, payload: payloads.seal(payload), ends_flush: false, queued_at: None }
-}
-
-/// The header of a record without rows; sequence and watermark are given when it is queued.
-fn heartbeat(producer: u128) -> BatchHeader {
-    BatchHeader {
-        codec: Codec::Protobuf,
-        schema: BatchHeader::SCHEMA,
-        producer,
-        sequence: 0,
-        organization: OrganizationId::NONE,
-        project: ProjectId::NONE,
-        environment: EnvironmentId::NONE,
-        decisions: 0,
-        calls: 0,
-        event_time_min_us: 0,
-        event_time_max_us: 0,
-        low_watermark_us: 0,
-        closing: false,
-    }
 }
 
 /// The partition of an environment's `batch`th batch in one flush: its own, and the ones after it when a flush is more than one

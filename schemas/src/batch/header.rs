@@ -81,6 +81,26 @@ impl BatchHeader {
     /// The version of the columns written today.
     pub const SCHEMA: u16 = 1;
 
+    /// A record without rows: its first one of this producer, with a watermark that vouches for nothing.
+    #[must_use]
+    pub const fn heartbeat(producer: u128) -> Self {
+        Self {
+            codec: Codec::Protobuf,
+            schema: Self::SCHEMA,
+            producer,
+            sequence: 0,
+            organization: OrganizationId::NONE,
+            project: ProjectId::NONE,
+            environment: EnvironmentId::NONE,
+            decisions: 0,
+            calls: 0,
+            event_time_min_us: 0,
+            event_time_max_us: 0,
+            low_watermark_us: 0,
+            closing: false,
+        }
+    }
+
     /// Whether this is a heartbeat: no rows, only a watermark.
     #[must_use]
     pub const fn is_heartbeat(&self) -> bool {

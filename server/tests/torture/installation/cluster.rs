@@ -6,8 +6,7 @@ use std::time::{Duration, Instant};
 
 use flagmint_log::kafka::KafkaOptions;
 use flagmint_log::{Append, DecisionLog as _, KafkaLog};
-use flagmint_schemas::batch::{BatchHeader, Codec};
-use flagmint_schemas::ids::{EnvironmentId, OrganizationId, ProjectId};
+use flagmint_schemas::batch::BatchHeader;
 use futures::future::try_join_all;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions};
@@ -270,19 +269,5 @@ impl Cluster {
 
 /// A record without decisions, of a producer that holds no watermark back.
 fn heartbeat(producer: u128, sequence: u64, closing: bool) -> BatchHeader {
-    BatchHeader {
-        codec: Codec::Protobuf,
-        schema: BatchHeader::SCHEMA,
-        producer,
-        sequence,
-        organization: OrganizationId::NONE,
-        project: ProjectId::NONE,
-        environment: EnvironmentId::NONE,
-        decisions: 0,
-        calls: 0,
-        event_time_min_us: 0,
-        event_time_max_us: 0,
-        low_watermark_us: i64::MAX,
-        closing,
-    }
+    BatchHeader { sequence, low_watermark_us: i64::MAX, closing, ..BatchHeader::heartbeat(producer) }
 }
