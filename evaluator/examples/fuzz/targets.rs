@@ -162,6 +162,9 @@ fn post(path: &'static str) -> Reader {
     })
 }
 
+/// How long an answer may take before the server counts as hung. Runs go on for long beside other work, and may be halted for it.
+const PATIENCE: Duration = Duration::from_secs(300);
+
 /// Sockets that were sent this many messages are replaced: one takes 500 a second.
 const MESSAGES_OF_A_SOCKET: usize = 400;
 
@@ -210,7 +213,7 @@ type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 /// A new socket that has been sent its first map.
 async fn greeted(address: SocketAddr) -> Socket {
     let (mut socket, _) = connect_async(format!("ws://{address}/ws/sdk?apiKey={KEY}")).await.expect("an upgrade");
-    let first = tokio::time::timeout(Duration::from_secs(5), socket.next()).await.expect("in time");
+    let first = tokio::time::timeout(PATIENCE, socket.next()).await.expect("in time");
     let text = first.expect("a message").expect("a message").into_text().expect("text");
     assert!(text.contains("\"flags\""), "{text}");
     socket
