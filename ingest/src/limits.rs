@@ -6,13 +6,14 @@ use std::time::Duration;
 /// keeps that bound.
 pub const FLUSH_TICK: Duration = Duration::from_millis(50);
 
-/// Decisions in one shard's buffer of one environment at which the flusher is woken before its tick: some 65 ms at a million
-/// decisions/s. At each full batch instead, a hundred wake-ups and disk syncs a second took a core's time without use.
-pub const WAKE_DECISIONS: usize = 8 * flagmint_schemas::limits::BATCH_DECISIONS_MAX;
+/// Decisions in one shard's buffer of one environment at which the flusher is woken to encode them before its tick: a batch that is
+/// nearly full, and whose calls and contexts are still in the caches of the core.
+/// The log is given nothing before the tick: a hundred disk syncs a second took a core's time without use.
+pub const WAKE_DECISIONS: usize = flagmint_schemas::limits::BATCH_DECISIONS_MAX * 3 / 4;
 
 /// Decisions that one shard's buffer of one environment holds at most. Only a flusher that gets no processor time for a fifth of
 /// a second can let it fill.
-pub const BUFFER_DECISIONS_MAX: usize = 4 * WAKE_DECISIONS;
+pub const BUFFER_DECISIONS_MAX: usize = 32 * flagmint_schemas::limits::BATCH_DECISIONS_MAX;
 
 /// Calls that one shard's buffer of one environment holds at most; for calls without decisions.
 pub const BUFFER_CALLS_MAX: usize = BUFFER_DECISIONS_MAX;
@@ -27,8 +28,8 @@ pub const CALLERS_MAX: usize = 1024;
 /// Characters kept of each text of a caller: longer ones are no names.
 pub const CALLER_TEXT_CHARACTERS: usize = 64;
 
-/// Batches of one environment in one flush that go to the same partition; those beyond go to the next ones. Eight full batches every
-/// 50 ms are 1.3 million decisions/s from one instance: few environments ever leave their partition, and one that does costs each
+/// Batches of one environment in one flush that go to the same partition; those beyond go to the next ones. Eight batches every
+/// 50 ms are a million decisions/s from one instance: few environments ever leave their partition, and one that does costs each
 /// further partition a set of cells.
 pub const FLUSH_BATCHES_PER_PARTITION: usize = 8;
 

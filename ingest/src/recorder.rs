@@ -175,13 +175,18 @@ impl Shared {
         in_use
     }
 
-    /// Takes the filled buffers of an environment away; returns their shards.
-    fn take_buffers(&self, environment: &EnvironmentState) -> Vec<usize> {
+    /// All environments, for taking full buffers before a flush.
+    fn environments(&self) -> Vec<Arc<EnvironmentState>> {
+        lock(&self.environments).clone()
+    }
+
+    /// Takes away the buffers of an environment that hold a call and so many decisions; returns their shards.
+    fn take_buffers(&self, environment: &EnvironmentState, decisions_min: usize) -> Vec<usize> {
         let mut totals = lock(&self.totals);
         let stats = &mut totals.stats;
         let mut filled = Vec::new();
         for shard in 0..environment.shards() {
-            let (calls, decisions) = environment.swap(shard);
+            let (calls, decisions) = environment.swap(shard, decisions_min);
             if calls > 0 {
                 stats.recorded_calls += calls;
                 stats.recorded_decisions += decisions;

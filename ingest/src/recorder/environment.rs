@@ -275,10 +275,10 @@ impl EnvironmentState {
         self.shards[shard].spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Swaps a shard's two buffers if there is something to flush; returns the calls and decisions taken.
-    pub(super) fn swap(&self, shard: usize) -> (u64, u64) {
+    /// Swaps a shard's two buffers if there is a call and so many decisions; returns the calls and decisions taken.
+    pub(super) fn swap(&self, shard: usize, decisions_min: usize) -> (u64, u64) {
         let mut active = self.buffer(shard);
-        if active.calls.is_empty() {
+        if active.calls.is_empty() || active.decisions.len() < decisions_min {
             return (0, 0);
         }
         let mut spare = self.spare(shard);

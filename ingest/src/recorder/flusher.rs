@@ -1,12 +1,15 @@
-//! The thread that empties the buffers every tick: swaps them, builds and encodes batches, queues them per partition.
+//! The thread that empties the buffers every tick: swaps them, builds and encodes batches, queues them per partition. Buffers that fill
+//! up before that are encoded at once, while they are in the caches, and wait for the tick.
 //!
 //! A thread of its own, so that neither a busy runtime nor a slow log delays it.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use flagmint_schemas::batch::{Batch, BatchHeader};
+use flagmint_schemas::ids::EnvironmentId;
 use flagmint_schemas::limits::HEARTBEAT_INTERVAL_US;
 
 use super::Shared;
@@ -26,6 +29,10 @@ pub(super) struct Flusher {
     partitions: Vec<Partition>,
     scratch: Scratch,
     payloads: Payloads,
+    /// Encoded since the last flush, by partition.
+    pending: Vec<Vec<Item>>,
+    /// Batches of each environment among them.
+    batches: HashMap<EnvironmentId, usize>,
 }
 
 /// What the flusher knows of a partition.
@@ -40,7 +47,9 @@ struct Partition {
 impl Flusher {
     pub(super) fn new(shared: Arc<Shared>, queues: Vec<Arc<Queue>>, producer: u128) -> Self {
         let partitions = vec![Partition { watermark_us: i64::MIN, queued_at: None }; queues.len()];
-        Self { shared, queues, producer, partitions, scratch: Scratch::default(), payloads: Payloads::default() }
+        let pending = vec![Vec::new(); queues.len()];
+        let (scratch, payloads) = (Scratch::default(), Payloads::default());
+        Self { shared, queues, producer, partitions, scratch, payloads, pending, batches: HashMap::new() }
     }
 
     /// Flushes until the recorder is closed, then once more, and says goodbye in every partition.
@@ -48,30 +57,53 @@ impl Flusher {
         while !self.shared.is_closed() {
             let next = Instant::now() + limits::FLUSH_TICK;
             self.flush(false);
-            std::thread::park_timeout(next.saturating_duration_since(Instant::now()));
+            while let Some(rest) = self.rest(next) {
+                std::thread::park_timeout(rest);
+                if self.rest(next).is_some() {
+                    self.gather(&self.shared.environments(), limits::WAKE_DECISIONS);
+                }
+            }
         }
         self.flush(true);
         self.queues.iter().for_each(|queue| queue.close());
     }
 
+    /// How long it is until `next`, unless there is nothing to wait for any more.
+    fn rest(&self, next: Instant) -> Option<Duration> {
+        let rest = next.saturating_duration_since(Instant::now());
+        (!rest.is_zero() && !self.shared.is_closed()).then_some(rest)
+    }
+
     fn flush(&mut self, is_last: bool) {
         // First the watermark, then the buffers: what was complete before the watermark was taken is in the buffers.
         let watermark_us = self.shared.epochs.advance();
-        let mut flushed: Vec<Vec<Item>> = vec![Vec::new(); self.queues.len()];
-        for environment in self.shared.environments_in_use() {
-            for (batch, item) in self.take(&environment).into_iter().enumerate() {
-                flushed[place(environment.partition, batch, self.queues.len())].push(item);
-            }
-        }
-        for (partition, items) in flushed.into_iter().enumerate() {
+        self.gather(&self.shared.environments_in_use(), 0);
+        for partition in 0..self.queues.len() {
+            let items = std::mem::take(&mut self.pending[partition]);
             self.queue(partition, items, watermark_us, is_last);
         }
+        self.batches.clear();
         self.shared.report();
     }
 
+    /// Encodes what is in buffers with at least so many decisions.
+    fn gather(&mut self, environments: &[Arc<EnvironmentState>], decisions_min: usize) {
+        for environment in environments {
+            let items = self.take(environment, decisions_min);
+            if items.is_empty() {
+                continue;
+            }
+            let before = self.batches.entry(environment.identity.environment).or_default();
+            for item in items {
+                self.pending[place(environment.partition, *before, self.queues.len())].push(item);
+                *before += 1;
+            }
+        }
+    }
+
     /// The encoded batches of one environment.
-    fn take(&mut self, environment: &EnvironmentState) -> Vec<Item> {
-        let filled = self.shared.take_buffers(environment);
+    fn take(&mut self, environment: &EnvironmentState, decisions_min: usize) -> Vec<Item> {
+        let filled = self.shared.take_buffers(environment, decisions_min);
         if filled.is_empty() {
             return Vec::new();
         }
