@@ -14,8 +14,8 @@ use crate::support::*;
 const BROKERS: usize = 3;
 const PARTITIONS: u32 = 3;
 
-/// Between the rounds of the load, and before something is asked again.
-const PAUSE: Duration = Duration::from_millis(20);
+/// Between the rounds of the load, and before something is asked again. So few records find room for two minutes of no leader.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// Three brokers of this test's own; gone when dropped.
 struct Brokers {
@@ -45,9 +45,20 @@ impl Brokers {
         assert!(killed.success());
     }
 
+    /// Returns when it is ready: with two of three away there would be nobody to lead.
     fn start_again(&self, number: usize) {
-        let start = self.directory.join(number.to_string()).join("start");
-        assert!(Command::new(start).status().expect("it runs").success());
+        let directory = self.directory.join(number.to_string());
+        let starts = || {
+            let log = std::fs::read_to_string(directory.join("log")).expect("what the broker says");
+            log.matches("Kafka Server started").count()
+        };
+        let before = starts();
+        assert!(Command::new(directory.join("start")).status().expect("it runs").success());
+        let started = Instant::now();
+        while starts() == before {
+            assert!(started.elapsed() < 2 * DEADLINE, "broker {number} is not ready");
+            std::thread::sleep(PAUSE);
+        }
     }
 }
 
