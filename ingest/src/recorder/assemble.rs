@@ -118,7 +118,7 @@ impl<'a, E: FnMut(&Batch)> Assembler<'a, E> {
         if is_full {
             self.cut();
         }
-        let Scratch { caller_rows, outcome_rows, context_rows, batch, text_bytes, .. } = &mut *self.scratch;
+        let Scratch { caller_rows, outcome_rows, context_rows, batch, text_bytes } = &mut *self.scratch;
         let caller = dense(caller_rows, call.caller, self.callers, &mut batch.callers);
         let contexts = &mut batch.contexts;
         let context = context.map_or(Call::NO_CONTEXT, |(found, holder)| {

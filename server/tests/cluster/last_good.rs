@@ -1,23 +1,9 @@
 //! An evaluator starts with Postgres away, from the configuration it had; what had been revoked stays revoked.
 
 use serde_json::{Value, json};
-use sqlx::Connection as _;
 
 use crate::cluster::{Place, end};
-use crate::support::{PATIENCE, Person, Shop};
-
-/// Lets nobody into the database any more and ends who is in, or lets everybody in again.
-async fn allow_connections(database: &str, allow: bool) {
-    let (base, name) = database.rsplit_once('/').expect("a URL with a database");
-    let mut connection =
-        sqlx::PgConnection::connect(&format!("{base}/postgres")).await.expect("the server's own database");
-    let alter = format!("ALTER DATABASE {name} ALLOW_CONNECTIONS {allow}");
-    sqlx::query(&alter).execute(&mut connection).await.expect("a known database");
-    if !allow {
-        let terminate = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1";
-        sqlx::query(terminate).bind(name).execute(&mut connection).await.expect("backends end");
-    }
-}
+use crate::support::{PATIENCE, Person, Shop, allow_connections};
 
 async fn configuration_state(url: &str) -> (u16, String) {
     let answer = reqwest::get(format!("{url}/health/ready")).await.expect("an answer");

@@ -7,9 +7,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::load::{Answered, Load};
-use crate::support::{Person, Place, Shop, machine};
+use crate::support::{Person, Place, Shop, allow_connections, machine};
 use serde_json::{Value, json};
-use sqlx::Connection as _;
 
 /// How long Postgres stays away.
 const OUTAGE: Duration = Duration::from_secs(30);
@@ -33,19 +32,6 @@ async fn count(person: &Person, shop: &Shop) -> u64 {
     let through =
         |answer: &Value| answer["data"]["meta"]["complete_through"].as_str().unwrap_or_default() > now.as_str();
     counted(&person.get_until(&metrics, through).await)
-}
-
-/// Lets nobody into the database any more and ends who is in, or lets everybody in again.
-async fn allow_connections(database: &str, allow: bool) {
-    let (base, name) = database.rsplit_once('/').expect("a URL with a database");
-    let mut connection =
-        sqlx::PgConnection::connect(&format!("{base}/postgres")).await.expect("the server's own database");
-    let alter = format!("ALTER DATABASE {name} ALLOW_CONNECTIONS {allow}");
-    sqlx::query(&alter).execute(&mut connection).await.expect("a known database");
-    if !allow {
-        let terminate = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1";
-        sqlx::query(terminate).bind(name).execute(&mut connection).await.expect("backends end");
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

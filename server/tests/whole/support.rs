@@ -232,3 +232,16 @@ pub async fn database() -> String {
     sqlx::query(&format!("CREATE DATABASE {name}")).execute(&mut connection).await.expect("a new database");
     format!("{base}/{name}")
 }
+
+/// Lets nobody into the database any more and ends who is in, or lets everybody in again.
+pub async fn allow_connections(database: &str, allow: bool) {
+    let (base, name) = database.rsplit_once('/').expect("a URL with a database");
+    let mut connection =
+        sqlx::PgConnection::connect(&format!("{base}/postgres")).await.expect("the server's own database");
+    let alter = format!("ALTER DATABASE {name} ALLOW_CONNECTIONS {allow}");
+    sqlx::query(&alter).execute(&mut connection).await.expect("a known database");
+    if !allow {
+        let terminate = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1";
+        sqlx::query(terminate).bind(name).execute(&mut connection).await.expect("backends end");
+    }
+}
