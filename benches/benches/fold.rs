@@ -6,14 +6,16 @@
 
 use std::collections::HashMap;
 use std::hint::black_box;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use flagmint_aggregator::fold::{FoldLimits, PartitionFold, Resume};
 use flagmint_aggregator::limits::CHUNK_RECORDS;
 use flagmint_log::Record;
-use flagmint_schemas::batch::{Batch, BatchHeader, Call, Caller, Codec, DecisionRow, ObservedContext, Outcome};
+use flagmint_schemas::batch::{
+    Attributes, Batch, BatchHeader, Call, Caller, Codec, DecisionRow, ObservedContext, Outcome,
+};
+use flagmint_schemas::context_key::{ContextKey, Pseudonym};
 use flagmint_schemas::decision::{Exit, Reason, Transport, Trigger};
 use flagmint_schemas::ids::{EnvironmentId, FlagId, KeyId, OrganizationId, ProjectId, RuleId, VariationId};
 use uuid::Uuid;
@@ -73,10 +75,11 @@ fn outcomes(shape: Shape, environment: u64) -> Vec<Outcome> {
 fn context(random: &mut Random, number: usize) -> ObservedContext {
     ObservedContext {
         kind: "user".into(),
-        key: format!("p1_{:032x}", (number as u128 + 1).wrapping_mul(0x1234_5678_9ABC_DEF1_2345_6789)),
+        key: ContextKey::Pseudonym(Pseudonym::from_bytes(
+            (number as u128 + 1).wrapping_mul(0x1234_5678_9ABC_DEF1_2345_6789).to_be_bytes(),
+        )),
         user_hash: random.next() | 1,
-        attributes_json: r#"{"country":"DE","plan":"pro","age":34,"beta":true}"#.into(),
-        attributes_omitted: 0,
+        attributes: Attributes::told(r#"{"country":"DE","plan":"pro","age":34,"beta":true}"#, 0),
     }
 }
 
@@ -106,7 +109,7 @@ fn batch(random: &mut Random, shape: Shape, environment: u64, now_us: i64) -> Ba
         }
         let person = random.below(shape.contexts);
         let context = *numbers.entry(person).or_insert_with(|| {
-            contexts.push(Arc::new(people[person].clone()));
+            contexts.push(people[person].clone());
             contexts.len() as u32 - 1
         });
         calls.push(Call {

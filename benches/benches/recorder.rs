@@ -11,9 +11,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use flagmint_ingest::{
-    CallFacts, ContextRedactor, EnvironmentIdentity, EnvironmentRecorder, Observed, Recorder, Settings,
-};
+use flagmint_ingest::{CallFacts, ContextRedactor, EnvironmentIdentity, EnvironmentRecorder, Recorder, Settings};
 use flagmint_log::{Append, Assignment, DecisionLog, LogError, Record};
 use flagmint_schemas::batch::Outcome;
 use flagmint_schemas::decision::Reason;
@@ -128,18 +126,18 @@ fn recording(criterion: &mut Criterion) {
         member("email", "someone@example.com"),
         member("version", "2.1.0"),
     ]);
-    let observed: Arc<dyn Observed> = Arc::new(Arc::new(environment.observe(&context)));
+    let known = environment.observe(&context);
     let mut group = criterion.benchmark_group("recorder");
     for size in SIZES {
         let rows: Vec<(u32, u8)> = (0..size).map(|row| (row as u32 * 4, row as u8)).collect();
         let call = || {
-            let facts = CallFacts { context: Some(Arc::clone(&observed)), api_calls: 1, ..CallFacts::default() };
+            let facts = CallFacts { context: Some(&known), api_calls: 1, ..CallFacts::default() };
             black_box(environment.record(black_box(facts), black_box(&rows)))
         };
         let in_flight = || {
             let in_flight = recorder.begin();
             let event_time_us = in_flight.received_us();
-            let context = Some(Arc::clone(black_box(&observed)));
+            let context = Some(black_box(&known));
             environment.record(CallFacts { context, event_time_us, ..CallFacts::default() }, black_box(&rows))
         };
         group.throughput(Throughput::Elements(size as u64));

@@ -8,12 +8,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use flagmint_ingest::ContextRedactor;
+use flagmint_ingest::{ContextRedactor, KnownContext};
 use flagmint_log::{Append, DecisionLog, KafkaLog, KafkaOptions};
-use flagmint_schemas::batch::{Batch, BatchHeader, Call, Caller, Codec, DecisionRow, ObservedContext, Outcome};
+use flagmint_schemas::batch::{Batch, BatchHeader, Call, Caller, Codec, DecisionRow, Outcome};
 use flagmint_schemas::decision::{Exit, Reason, Transport, Trigger};
 use flagmint_schemas::ids::{EnvironmentId, FlagId, KeyId, OrganizationId, ProjectId, RuleId, VariationId};
-use flagmint_schemas::limits::PROTOBUF_DECISIONS_BELOW;
+use flagmint_schemas::limits::{ATTRIBUTES_INTERVAL_US, PROTOBUF_DECISIONS_BELOW};
 use futures::future::try_join_all;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -23,6 +23,8 @@ use uuid::Uuid;
 const BATCHES: u64 = 400;
 /// Contexts that ask again and again, each as often as the others.
 const USERS: u32 = 10_000;
+/// Microseconds between two flushes of a recorder.
+const FLUSH_US: i64 = 50_000;
 const PARTITIONS: u32 = 12;
 const MEASURED: Duration = Duration::from_secs(5);
 /// Batches in flight while measuring how fast appending is.
@@ -32,14 +34,18 @@ const IN_FLIGHT: usize = 256;
 struct World {
     random: StdRng,
     outcomes: Vec<[Outcome; 4]>,
-    redactor: ContextRedactor,
+    known: Vec<KnownContext>,
+    /// Between two calls, on average.
+    pause_us: i64,
     sequence: u64,
     calls: u128,
     now_us: i64,
 }
 
 impl World {
-    fn new(flags: usize) -> Self {
+    /// With as many calls that each batch is what one instance flushes of an environment at once.
+    fn new(flags: usize, decisions: usize, per_call: usize) -> Self {
+        let pause_us = FLUSH_US * per_call as i64 / decisions as i64;
         let mut random = StdRng::seed_from_u64(7);
         let mut id = move || Uuid::from_u128(random.random());
         let outcomes = (0..flags)
@@ -64,10 +70,20 @@ impl World {
         Self {
             random: StdRng::seed_from_u64(8),
             outcomes,
-            redactor,
+            known: (0..USERS).map(|user| Self::context(&redactor, user)).collect(),
+            pause_us,
             sequence: 0,
             calls: 0,
             now_us: 1_767_225_600_000_000,
+        }
+    }
+
+    /// Lets the contexts come for as long as their attributes are told once.
+    fn warm_up(&mut self) {
+        let start_us = self.now_us;
+        while self.now_us < start_us + ATTRIBUTES_INTERVAL_US {
+            self.now_us += self.random.random_range(0..=2 * self.pause_us);
+            let _ = self.known[self.random.random_range(0..USERS) as usize].tell(self.now_us);
         }
     }
 
@@ -78,12 +94,12 @@ impl World {
         while batch.decisions.len() < decisions {
             let user = self.random.random_range(0..USERS);
             let context = *known.entry(user).or_insert_with(|| {
-                batch.contexts.push(Arc::new(self.context(user)));
+                batch.contexts.push(self.known[user as usize].tell(self.now_us));
                 batch.contexts.len() as u32 - 1
             });
             let first = self.random.random_range(0..self.outcomes.len());
             let count = per_call.min(decisions - batch.decisions.len());
-            self.now_us += self.random.random_range(0..2_000);
+            self.now_us += self.random.random_range(0..=2 * self.pause_us);
             batch.calls.push(self.call(context, count as u32));
             for at in 0..count {
                 let flag = (first + at) % self.outcomes.len();
@@ -99,12 +115,12 @@ impl World {
         batch
     }
 
-    fn context(&self, user: u32) -> ObservedContext {
+    fn context(redactor: &ContextRedactor, user: u32) -> KnownContext {
         let plan = ["free", "team", "enterprise"][user as usize % 3];
         let country = ["DE", "US", "FR", "JP"][user as usize % 4];
         let (key, version) = (format!("user-{user}@example.com"), format!("4.{}.1", user % 7));
         let context = json!({"kind": "user", "key": key, "plan": plan, "country": country, "appVersion": version});
-        self.redactor.observe(context.as_object().expect("an object"))
+        redactor.observe(context.as_object().expect("an object")).into()
     }
 
     fn call(&mut self, context: u32, decisions: u32) -> Call {
@@ -190,7 +206,8 @@ fn cpu_s() -> f64 {
 /// Bytes per decision if each batch is sent alone, as it is when flushes are further apart than the producer lingers.
 async fn bytes_per_decision(flags: usize, decisions: usize, per_call: usize) -> (f64, f64) {
     let (log, topic) = open(1).await;
-    let mut world = World::new(flags);
+    let mut world = World::new(flags, decisions, per_call);
+    world.warm_up();
     let mut raw = 0;
     for _ in 0..BATCHES {
         let batch = world.batch(decisions, per_call);
@@ -206,7 +223,7 @@ async fn bytes_per_decision(flags: usize, decisions: usize, per_call: usize) -> 
 async fn throughput() {
     let (log, topic) = open(PARTITIONS).await;
     let log = Arc::new(log);
-    let mut world = World::new(30);
+    let mut world = World::new(30, 1000, 20);
     let batches: Vec<Append> = (0..64)
         .map(|number| {
             let batch = world.batch(1000, 20);

@@ -8,8 +8,7 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use flagmint_ingest::Observed;
-use flagmint_schemas::batch::ObservedContext;
+use flagmint_ingest::KnownContext;
 use hashbrown::HashTable;
 use sha2::{Digest as _, Sha256};
 
@@ -17,25 +16,17 @@ use crate::engine::Context;
 use crate::limits;
 
 /// A context, read, with what may be logged of it.
-#[repr(C)]
 pub struct Seen {
-    /// For the log; `None` only where nothing is recorded. First, and so beside the counts of whoever shares this: the recorder looks at
-    /// both of many contexts at once, which are in no cache.
-    pub observed: Option<Arc<ObservedContext>>,
+    /// For the log; `None` only where nothing is recorded.
+    pub known: Option<KnownContext>,
     /// For the engine.
     pub context: Context,
-}
-
-impl Observed for Seen {
-    fn observed(&self) -> Option<&Arc<ObservedContext>> {
-        self.observed.as_ref()
-    }
 }
 
 impl fmt::Debug for Seen {
     /// Without what the client sent: it holds raw keys.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Seen").field("observed", &self.observed).finish_non_exhaustive()
+        formatter.debug_struct("Seen").field("known", &self.known).finish_non_exhaustive()
     }
 }
 
@@ -159,7 +150,7 @@ mod tests {
     fn ask(cache: &SeenContexts, text: &str, is_read: &mut bool) -> Arc<Seen> {
         let read = || {
             *is_read = true;
-            Ok::<_, Infallible>(Seen { context: Context::from_json(text.as_bytes()).unwrap(), observed: None })
+            Ok::<_, Infallible>(Seen { context: Context::from_json(text.as_bytes()).unwrap(), known: None })
         };
         cache.get_or_read(text.as_bytes(), read).unwrap_or_else(|never| match never {})
     }

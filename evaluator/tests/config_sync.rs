@@ -9,6 +9,7 @@ use flagmint_evaluator::directory::KeyFacts;
 use flagmint_evaluator::http::Settings;
 use flagmint_evaluator::quota::{Limit, Meter};
 use flagmint_evaluator::serve::Limits;
+use flagmint_schemas::context_key::ContextKey;
 use flagmint_schemas::decision::{Transport, Trigger};
 use flagmint_schemas::ids::{EnvironmentId, KeyId};
 use rand::rngs::StdRng;
@@ -338,7 +339,7 @@ async fn a_posted_context_is_telemetry_and_streams_are_metered_as_connections() 
         .collect();
     assert_eq!(found, [(Trigger::Connect, 1), (Trigger::Context, 0)]);
     let contexts: Vec<_> = batches.iter().flat_map(|(_, batch)| &batch.contexts).collect();
-    assert!(contexts.len() == 1 && contexts[0].key.starts_with("p1_"), "{contexts:?}");
+    assert!(contexts.len() == 1 && matches!(contexts[0].key, ContextKey::Pseudonym(_)), "{contexts:?}");
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ mod support;
 
 use base64::Engine as _;
 use flagmint_evaluator::directory::KeyFacts;
+use flagmint_schemas::context_key::ContextKey;
 use flagmint_schemas::decision::{ErrorCode, Reason, Transport};
 use serde_json::{Value, json};
 use support::{CONFIGURATION, KEY, Plane, facts};
@@ -163,7 +164,7 @@ async fn what_was_decided_is_in_the_log_without_raw_keys() {
     assert!(calls.iter().all(|call| call.config_version == 7));
     for (_, batch) in &batches {
         assert!(batch.callers.iter().all(|caller| caller.transport == Transport::Rest));
-        assert!(batch.contexts.iter().all(|context| context.key.starts_with("p1_")));
+        assert!(batch.contexts.iter().all(|context| matches!(context.key, ContextKey::Pseudonym(_))));
         let text = format!("{batch:?}");
         assert!(!text.contains("planted"), "{text}");
         for outcome in &batch.outcomes {

@@ -4,6 +4,7 @@ mod support;
 
 use flagmint_evaluator::directory::KeyFacts;
 use flagmint_schemas::batch::{Batch, Call, DecisionRow};
+use flagmint_schemas::context_key::ContextKey;
 use flagmint_schemas::decision::{Reason, Transport, Trigger};
 use flagmint_schemas::ids::{KeyId, VariationId};
 use serde_json::{Value, json};
@@ -103,11 +104,11 @@ async fn the_three_kinds_are_recorded_with_their_counts_and_variations() {
     let evaluated = batches
         .iter()
         .flat_map(|batch| &batch.contexts)
-        .find(|context| !context.attributes_json.is_empty())
+        .find(|context| context.attributes.is_some())
         .expect("the evaluated context");
     let reported = user(0).expect("a user");
     assert_eq!((&reported.key, reported.user_hash), (&evaluated.key, evaluated.user_hash));
-    assert!(reported.key.starts_with("p1_") && reported.attributes_json.is_empty());
+    assert!(matches!(reported.key, ContextKey::Pseudonym(_)) && reported.attributes.is_none());
     assert_eq!(user(3), user(0));
     assert_ne!(user(1), user(0));
     assert_eq!((user(2), user(4)), (None, None));

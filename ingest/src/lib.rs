@@ -10,6 +10,6 @@ pub mod recorder;
 pub use flagmint_log::wall_clock_us;
 pub use pseudonym::ContextRedactor;
 pub use recorder::{
-    CallFacts, CallerId, CallerName, EnvironmentIdentity, EnvironmentRecorder, Health, InFlight, Observed, Recorder,
-    RecorderError, Settings, Stats,
+    CallFacts, CallerId, CallerName, EnvironmentIdentity, EnvironmentRecorder, Health, InFlight, KnownContext,
+    Recorder, RecorderError, Settings, Stats,
 };

@@ -3,7 +3,8 @@
 //! A targeting key or private value becomes `p1_` and the first 128 bits of HMAC-SHA256 (RFC 2104) over its kind, a zero byte and
 //! its text, under the environment's own key: stable, so it can be counted, and not reversible without the key.
 
-use flagmint_schemas::batch::ObservedContext;
+use flagmint_schemas::batch::{Attributes, ObservedContext};
+use flagmint_schemas::context_key::{ContextKey, Pseudonym};
 use flagmint_schemas::limits::CONTEXT_ATTRIBUTES_MAX;
 use hmac::{Hmac, Mac};
 use serde_json::{Map, Value};
@@ -49,8 +50,8 @@ impl ContextRedactor {
 
     /// The pseudonym of a targeting key or private value; `kind` is `user`, `organization` or `attr:` and the bare name.
     #[must_use]
-    pub fn pseudonym(&self, kind: &str, text: &str) -> String {
-        pseudonym_of(&self.digest(kind, text))
+    pub fn pseudonym(&self, kind: &str, text: &str) -> Pseudonym {
+        Pseudonym::from_bytes(*self.digest(kind, text).first_chunk().expect("a digest has 32 bytes"))
     }
 
     fn digest(&self, kind: &str, text: &str) -> [u8; 32] {
@@ -68,19 +69,18 @@ impl ContextRedactor {
         let kind =
             ["user", "organization", "multi"].into_iter().find(|known| stated == Some(known)).unwrap_or_default();
         let key = targeting_key(context, kind);
-        let (attributes, attributes_omitted) = self.attributes(context, kind, key.as_ref());
+        let (attributes, omitted) = self.attributes(context, kind, key.as_ref());
         ObservedContext {
             kind: kind.into(),
-            key: key.map_or_else(String::new, |key| self.key(key.kind, &key.text)),
+            key: key.map_or(ContextKey::None, |key| self.key(key.kind, &key.text)),
             user_hash: user_key(context, kind).map_or(0, |user| self.user_hash(user)),
-            attributes_json: Value::Object(attributes).to_string(),
-            attributes_omitted,
+            attributes: Attributes::told(Value::Object(attributes).to_string(), omitted),
         }
     }
 
-    fn key(&self, kind: &str, text: &str) -> String {
+    fn key(&self, kind: &str, text: &str) -> ContextKey {
         let is_loggable = self.log_raw && text.len() <= limits::RAW_VALUE_BYTES_MAX;
-        if is_loggable { text.to_owned() } else { self.pseudonym(kind, text) }
+        if is_loggable { ContextKey::of(text) } else { ContextKey::Pseudonym(self.pseudonym(kind, text)) }
     }
 
     /// Other bits of the digest than the pseudonym's, never 0: that means "no user key".
@@ -119,11 +119,12 @@ impl ContextRedactor {
             return if is_small { value.clone() } else { type_name(value) };
         }
         if TARGETING.contains(&bare) {
-            return scalar_text(value).map_or_else(|| type_name(value), |text| self.pseudonym(owner, &text).into());
+            return scalar_text(value)
+                .map_or_else(|| type_name(value), |text| self.pseudonym(owner, &text).to_string().into());
         }
         if self.is_private(bare) {
             let text = scalar_text(value).unwrap_or_else(|| value.to_string());
-            return self.pseudonym(&format!("attr:{bare}"), &text).into();
+            return self.pseudonym(&format!("attr:{bare}"), &text).to_string().into();
         }
         match value {
             Value::String(text) if text.chars().count() > limits::ATTRIBUTE_CHARACTERS_MAX => type_name(value),
@@ -135,10 +136,6 @@ impl ContextRedactor {
     fn is_private(&self, bare: &str) -> bool {
         PRIVATE.iter().any(|name| name.eq_ignore_ascii_case(bare)) || self.private.iter().any(|name| name == bare)
     }
-}
-
-fn pseudonym_of(digest: &[u8; 32]) -> String {
-    format!("p1_{}", hex::encode(&digest[..16]))
 }
 
 /// One attribute of a context as sent.

@@ -10,6 +10,7 @@
 
 mod appender;
 mod assemble;
+mod contexts;
 mod environment;
 mod epochs;
 mod flusher;
@@ -33,8 +34,9 @@ use flagmint_schemas::ids::EnvironmentId;
 use thiserror::Error;
 use tokio::task::JoinSet;
 
+pub use self::contexts::KnownContext;
 use self::environment::EnvironmentState;
-pub use self::environment::{CallFacts, CallerId, CallerName, EnvironmentIdentity, EnvironmentRecorder, Observed};
+pub use self::environment::{CallFacts, CallerId, CallerName, EnvironmentIdentity, EnvironmentRecorder};
 use self::epochs::Epochs;
 use self::flusher::Flusher;
 use self::queue::{Item, Queue, SpoolSpace};

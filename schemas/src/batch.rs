@@ -8,6 +8,7 @@ mod arrow_ipc;
 mod codec;
 mod column;
 pub mod header;
+mod keys;
 mod packed;
 mod protobuf;
 mod table;
@@ -22,6 +23,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use crate::context_key::ContextKey;
 use crate::decision::{ErrorCode, Exit, Reason, Transport, Trigger};
 use crate::ids::{FlagId, KeyId, RuleId, VariationId};
 
@@ -39,8 +41,7 @@ pub struct Batch {
     /// Dictionary: what was decided.
     pub outcomes: Vec<Outcome>,
     /// Dictionary: for which contexts, pseudonymised.
-    /// Shared, as the recorder keeps each for as long as it is asked for again.
-    pub contexts: Vec<Arc<ObservedContext>>,
+    pub contexts: Vec<ObservedContext>,
     /// One row per API call, connection push or client report.
     pub calls: Vec<Call>,
     /// One row per decision, grouped by call.
@@ -98,14 +99,45 @@ pub struct Outcome {
 pub struct ObservedContext {
     /// `user`, `organization`, `multi`, or empty.
     pub kind: Cow<'static, str>,
-    /// The pseudonymised (or, by opt-in, raw) key; empty if the context has none.
-    pub key: String,
+    /// The pseudonymised (or, by opt-in, raw) key.
+    pub key: ContextKey,
     /// 64-bit hash of the user key for unique users (keyed, so not reversible); 0 means no user key.
     pub user_hash: u64,
-    /// Attributes that may be logged, as a JSON object.
-    pub attributes_json: String,
+    /// `None` if this batch says nothing of them: a client's report knows a key alone, and a recorder tells them once in
+    /// [`ATTRIBUTES_INTERVAL_US`](crate::limits::ATTRIBUTES_INTERVAL_US). Shared, as recorders keep them.
+    pub attributes: Option<Arc<Attributes>>,
+}
+
+/// Attributes of a context that may be logged.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Attributes {
+    /// A JSON object.
+    pub json: String,
     /// How many attributes were left out beyond the cap.
-    pub attributes_omitted: u32,
+    pub omitted: u32,
+}
+
+impl Attributes {
+    /// As columns have them: an empty text with nothing omitted says nothing.
+    #[must_use]
+    pub fn told(json: impl Into<String>, omitted: u32) -> Option<Arc<Self>> {
+        let json = json.into();
+        (!json.is_empty() || omitted > 0).then(|| Arc::new(Self { json, omitted }))
+    }
+}
+
+impl ObservedContext {
+    /// The attributes as a JSON object; empty if they are not told.
+    #[must_use]
+    pub fn attributes_json(&self) -> &str {
+        self.attributes.as_ref().map_or("", |attributes| &attributes.json)
+    }
+
+    /// How many attributes were left out beyond the cap.
+    #[must_use]
+    pub fn attributes_omitted(&self) -> u32 {
+        self.attributes.as_ref().map_or(0, |attributes| attributes.omitted)
+    }
 }
 
 /// One API call, connection push or client report.

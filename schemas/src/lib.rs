@@ -3,6 +3,7 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub mod batch;
+pub mod context_key;
 pub mod decision;
 pub mod ids;
 pub mod limits;

@@ -28,6 +28,10 @@ pub const PRODUCER_EXPIRY_US: i64 = 10_000_000;
 /// An idle producer appends a heartbeat this often, in microseconds.
 pub const HEARTBEAT_INTERVAL_US: i64 = 1_000_000;
 
+/// How often a recorder tells the attributes of a context that keeps coming, in microseconds of event time. Short enough that a context whose attributes were lost, or that comes with
+/// one set of them and another in turns, shows the right ones soon; long enough that most batches of a busy service name keys alone.
+pub const ATTRIBUTES_INTERVAL_US: i64 = 300_000_000;
+
 /// The longest a decision waits in the recorder before it is appended, in microseconds: the window that a SIGKILL can
 /// lose.
 pub const FLUSH_INTERVAL_US: i64 = 100_000;

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::cells::ABSENT;
 use super::chunk::{Chunk, Context, DecisionSlots};
 use super::hash;
-use super::keys::{Client, ContextKey, ContextText, DecisionKey, UsageKey};
+use super::keys::{Client, ContextKey, DecisionKey, UsageKey};
 use super::profile::{Profile, Sighting};
 use super::sightings::{SeenContexts, Sightings};
 use super::sums::Sums;
@@ -320,9 +320,9 @@ impl BatchFold<'_> {
     /// Brings what a class saw of a context into its cell and into the environment's distinct contexts.
     fn sighted(&mut self, class: ClassKey, row: usize, sightings: Sightings) {
         let contexts = self.view.contexts();
-        let text = contexts.key().get(row);
+        let key = &contexts.key()[row];
         // A context without a key cannot be told from others, so it has no cell of its own.
-        if text.is_empty() {
+        if key.is_none() {
             let user_hash = contexts.user_hash()[row];
             if user_hash != 0 {
                 self.distinct(user_hash);
@@ -336,8 +336,7 @@ impl BatchFold<'_> {
             omitted: contexts.attributes_omitted()[row],
             client,
         };
-        let key = ContextText::of(text);
-        let (environment, kind) = (self.environment, self.kind(row));
+        let (environment, kind, key) = (self.environment, self.kind(row), key.clone());
         let name = ContextKey { environment, source: class.source, kind, day_us: day_of(class.minute_us), key };
         let slot = self.chunk.contexts.slot_with(name, || Context::new(first_us, last_us, Profile::new(sighting)));
         let context = self.chunk.contexts.change(slot);
@@ -347,7 +346,7 @@ impl BatchFold<'_> {
         context.profile.update(sighting, &self.chunk.clients);
         let today_us = day_of(self.append_time_us);
         if std::mem::replace(&mut context.distinct_day_us, today_us) != today_us {
-            self.distinct(hash::stable(text));
+            self.distinct(hash::stable(&contexts.key()[row].to_string()));
         }
     }
 

@@ -2,10 +2,12 @@
 //! uses twice. It may be told that an append failed that did not, crash, pause, find its queue full, or have a wrong clock.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
 
 use bytes::Bytes;
-use flagmint_schemas::batch::{Batch, BatchHeader, Call, Caller, Codec, DecisionRow, ObservedContext, Outcome};
+use flagmint_schemas::batch::{
+    Attributes, Batch, BatchHeader, Call, Caller, Codec, DecisionRow, ObservedContext, Outcome,
+};
+use flagmint_schemas::context_key::ContextKey;
 use flagmint_schemas::decision::{Exit, Reason, Transport, Trigger};
 use flagmint_schemas::ids::{EnvironmentId, FlagId, KeyId, OrganizationId, ProjectId, RuleId, VariationId};
 use flagmint_schemas::limits::{HEARTBEAT_INTERVAL_US, PRODUCER_EXPIRY_US};
@@ -361,13 +363,12 @@ fn batch(sent: &Sent) -> Batch {
     let mut calls = Vec::new();
     for (at, call) in sent.calls.iter().enumerate() {
         let context = *rows.entry(call.context).or_insert_with(|| {
-            contexts.push(Arc::new(ObservedContext {
+            contexts.push(ObservedContext {
                 kind: "user".into(),
-                key: format!("context-{}", call.context),
+                key: ContextKey::of(&format!("context-{}", call.context)),
                 user_hash: user_hash(call.context),
-                attributes_json: r#"{"plan":"pro"}"#.into(),
-                attributes_omitted: 0,
-            }));
+                attributes: Attributes::told(r#"{"plan":"pro"}"#, 0),
+            });
             contexts.len() as u32 - 1
         });
         calls.push(Call {

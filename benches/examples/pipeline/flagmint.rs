@@ -1,10 +1,9 @@
 //! The events as evaluators write them: batches of one environment, contexts as pseudonyms, in the log's own form.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use bytes::Bytes;
-use flagmint_ingest::ContextRedactor;
+use flagmint_ingest::{ContextRedactor, KnownContext};
 use flagmint_log::{Append, DecisionLog, KafkaLog, KafkaOptions};
 use flagmint_schemas::batch::{Batch, BatchHeader, Call, Caller, Codec, DecisionRow, ObservedContext, Outcome};
 use flagmint_schemas::decision::{Exit, Reason, Transport, Trigger};
@@ -39,7 +38,7 @@ impl Open {
             let next = batch.contexts.len() as u32;
             let context = *self.contexts.entry(event.user).or_insert(next);
             if context == next {
-                batch.contexts.push(known.of(event.user));
+                batch.contexts.push(known.of(event.user, event.time_us));
             }
             batch.calls.push(call(event, context, random));
         }
@@ -53,21 +52,21 @@ impl Open {
     }
 }
 
-/// Contexts as they are logged, each worked out once, as evaluators do.
+/// Contexts as they are logged, each worked out once and its attributes told now and then, as evaluators do.
 struct Contexts {
     redactor: ContextRedactor,
-    known: HashMap<u64, Arc<ObservedContext>>,
+    known: HashMap<u64, KnownContext>,
 }
 
 impl Contexts {
-    fn of(&mut self, user: u64) -> Arc<ObservedContext> {
+    fn of(&mut self, user: u64, event_time_us: i64) -> ObservedContext {
         let redactor = &self.redactor;
         let observe = || {
             let (country, plan) = (["DE", "US", "FR", "JP"][user as usize % 4], ["free", "pro"][user as usize % 2]);
             let context = json!({"kind": "user", "key": format!("user-{user:08}"), "country": country, "plan": plan});
-            Arc::new(redactor.observe(context.as_object().expect("an object")))
+            redactor.observe(context.as_object().expect("an object")).into()
         };
-        Arc::clone(self.known.entry(user).or_insert_with(observe))
+        self.known.entry(user).or_insert_with(observe).tell(event_time_us)
     }
 }
 

@@ -116,7 +116,7 @@ fn context() -> Reader {
         }
         for redactor in &redactors {
             let observed = redactor.observe(context.members());
-            let attributes: Value = serde_json::from_str(&observed.attributes_json).expect("JSON");
+            let attributes: Value = serde_json::from_str(observed.attributes_json()).expect("JSON");
             assert!(attributes.as_object().expect("an object").len() <= 64);
         }
         let text = serde_json::to_vec(context.members()).expect("JSON");

@@ -1,12 +1,11 @@
 //! A call under way, whatever carried it: decide flags for a context, and record what was decided or why nothing was.
 
 use std::cell::RefCell;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use axum::http::HeaderMap;
-use flagmint_ingest::{CallFacts, CallerName, Observed};
+use flagmint_ingest::{CallFacts, CallerName};
 use flagmint_schemas::batch::DecisionRow;
 use flagmint_schemas::decision::{ErrorCode, Transport, Trigger};
 use flagmint_schemas::ids::KeyId;
@@ -77,8 +76,8 @@ impl<'a> Call<'a> {
     pub fn decide_all<R>(
         &self,
         snapshot: &Snapshot,
-        seen: &Arc<Seen>,
-        facts: CallFacts,
+        seen: &Seen,
+        facts: CallFacts<'_>,
         answer: impl FnOnce(&[Decision]) -> R,
     ) -> R {
         SCRATCH.with_borrow_mut(|scratch| {
@@ -99,8 +98,8 @@ impl<'a> Call<'a> {
         &self,
         snapshot: &Snapshot,
         flag: usize,
-        seen: &Arc<Seen>,
-        facts: CallFacts,
+        seen: &Seen,
+        facts: CallFacts<'_>,
         answer: impl FnOnce(&Decision) -> Result<R, E>,
     ) -> Result<R, E> {
         let started = Instant::now();
@@ -111,7 +110,7 @@ impl<'a> Call<'a> {
         Ok(answer)
     }
 
-    fn decided(&self, snapshot: &Snapshot, seen: &Arc<Seen>, facts: CallFacts, decisions: &[Decision]) {
+    fn decided(&self, snapshot: &Snapshot, seen: &Seen, facts: CallFacts<'_>, decisions: &[Decision]) {
         let evaluation_ns = facts.evaluation_ns;
         let latency_us = self.record(snapshot, facts, Some(seen), decisions);
         self.plane.observe(latency_us, evaluation_ns, decisions.len());
@@ -127,8 +126,8 @@ impl<'a> Call<'a> {
     pub fn record(
         &self,
         snapshot: &Snapshot,
-        facts: CallFacts,
-        seen: Option<&Arc<Seen>>,
+        facts: CallFacts<'_>,
+        seen: Option<&Seen>,
         decisions: &[Decision],
     ) -> u32 {
         let latency_us = self.received.latency_us();
@@ -139,7 +138,7 @@ impl<'a> Call<'a> {
             latency_us,
             config_version: snapshot.version,
             caller: recorder.caller(CallerName { source: cut(source), ..self.caller }),
-            context: seen.map(|seen| Arc::clone(seen) as Arc<dyn Observed>),
+            context: seen.and_then(|seen| seen.known.as_ref()),
             ..facts
         };
         let row = |decision: &Decision| DecisionRow {
@@ -156,8 +155,8 @@ impl<'a> Call<'a> {
 impl Seen {
     /// A context with what may be logged of it.
     pub fn new(snapshot: &Snapshot, context: Context) -> Self {
-        let observed = snapshot.recorder.as_ref().map(|recorder| Arc::new(recorder.observe(context.members())));
-        Self { context, observed }
+        let known = snapshot.recorder.as_ref().map(|recorder| recorder.observe(context.members()));
+        Self { context, known }
     }
 }
 

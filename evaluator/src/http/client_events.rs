@@ -11,7 +11,7 @@ use std::sync::Arc;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use flagmint_ingest::{CallFacts, CallerName, EnvironmentRecorder, Observed};
+use flagmint_ingest::{CallFacts, CallerName, EnvironmentRecorder, KnownContext};
 use flagmint_schemas::batch::{DecisionRow, ObservedContext};
 use flagmint_schemas::decision::{Transport, Trigger};
 use serde_json::{Map, Value, json};
@@ -130,7 +130,7 @@ struct Batch<'a> {
 #[derive(Default)]
 struct User {
     key: String,
-    context: Option<Arc<dyn Observed>>,
+    context: Option<KnownContext>,
 }
 
 impl Batch<'_> {
@@ -151,7 +151,7 @@ impl Batch<'_> {
             latency_us: self.received.latency_us(),
             config_version: self.snapshot.version,
             caller: recorder.caller(self.caller(event.trigger)),
-            context: event.user_key.and_then(|key| user.observed(recorder, key)),
+            context: event.user_key.map(|key| user.known(recorder, key)),
             track_events: u32::from(is_tracked),
             ..CallFacts::default()
         };
@@ -169,13 +169,15 @@ impl Batch<'_> {
 
 impl User {
     /// What may be logged of a user: the key, as the pseudonym that contexts of the same user have, and no attributes.
-    fn observed(&mut self, recorder: &EnvironmentRecorder, key: &str) -> Option<Arc<dyn Observed>> {
-        if self.context.is_none() || self.key != key {
-            let context = Map::from_iter([("kind".into(), "user".into()), ("key".into(), key.into())]);
-            let observed = ObservedContext { attributes_json: String::new(), ..recorder.observe(&context) };
-            self.context = Some(Arc::new(Arc::new(observed)));
+    fn known(&mut self, recorder: &EnvironmentRecorder, key: &str) -> &KnownContext {
+        if self.key != key {
+            self.context = None;
             key.clone_into(&mut self.key);
         }
-        self.context.clone()
+        self.context.get_or_insert_with(|| {
+            let context = Map::from_iter([("kind".into(), "user".into()), ("key".into(), key.into())]);
+            let observed = recorder.observe(&context).observed().clone();
+            ObservedContext { attributes: None, ..observed }.into()
+        })
     }
 }

@@ -52,7 +52,7 @@ pub async fn open(
     let in_flight = plane.directory().begin();
     let facts = CallFacts { connections: 1, event_time_us: in_flight.received_us(), ..CallFacts::default() };
     let seen = context.and_then(|json| Context::from_json(json.as_bytes()).ok());
-    let seen = seen.map(|context| Arc::new(Seen::new(&snapshot, context)));
+    let seen = seen.map(|context| Seen::new(&snapshot, context));
     opened.connection.call(plane, received, Trigger::Connect).record(&snapshot, facts, seen.as_ref(), &[]);
     drop(in_flight);
 

@@ -124,7 +124,7 @@ pub fn deliver(
     // The call is accepted now, whatever follows it before it is evaluated: it is recorded now, and the decisions when they are made.
     let in_flight = plane.directory().begin();
     let context_read = Context::from_json(context.as_bytes()).map_err(|_| DataPlaneError::InvalidContext)?;
-    let seen = Arc::new(Seen::new(snapshot, context_read));
+    let seen = Seen::new(snapshot, context_read);
     let api_calls = u32::from(is_server_evaluated);
     let facts = CallFacts { api_calls, event_time_us: in_flight.received_us(), ..CallFacts::default() };
     connection.call(plane, received, Trigger::Context).record(snapshot, facts, Some(&seen), &[]);

@@ -122,7 +122,7 @@ impl Connection {
 
     /// The map for its context, to be sent whatever was sent before; records the decisions under `facts`. `None` if the environment
     /// has no configuration in force.
-    pub fn evaluate(&self, plane: &DataPlane, trigger: Trigger, facts: CallFacts) -> Option<Arc<FlagMap>> {
+    pub fn evaluate(&self, plane: &DataPlane, trigger: Trigger, facts: CallFacts<'_>) -> Option<Arc<FlagMap>> {
         let mut state = self.state();
         let epoch = self.hub.epoch();
         let context = state.context.clone()?;
@@ -138,7 +138,7 @@ impl Connection {
         plane: &DataPlane,
         text: &str,
         trigger: Trigger,
-        facts: CallFacts,
+        facts: CallFacts<'_>,
     ) -> Option<Arc<FlagMap>> {
         self.state().context = Some(self.hub.context(text));
         self.evaluate(plane, trigger, facts)
@@ -203,7 +203,7 @@ impl Connection {
         plane: &DataPlane,
         context: &SharedContext,
         trigger: Trigger,
-        facts: CallFacts,
+        facts: CallFacts<'_>,
     ) -> Option<Arc<FlagMap>> {
         let guard = self.hub.environment().snapshot();
         let snapshot = guard.as_ref()?;
@@ -211,7 +211,7 @@ impl Connection {
         let in_flight = plane.directory().begin();
         // It was read when it came; an unreadable one got no connection and no answer.
         let read = Context::from_json(context.text.as_bytes()).unwrap_or_else(|_| Context::empty());
-        let seen = Arc::new(Seen::new(snapshot, read));
+        let seen = Seen::new(snapshot, read);
         let facts = CallFacts { event_time_us: in_flight.received_us(), counted: self.client.is_counted, ..facts };
         let call = self.call(plane, &received, trigger);
         Some(call.decide_all(snapshot, &seen, facts, |decisions| self.hub.map(snapshot, decisions)))

@@ -1,21 +1,14 @@
 //! From buffers to batches: dense dictionaries of what the rows refer to, in batches of bounded size.
 
-use std::sync::Arc;
-
-use flagmint_schemas::batch::{Batch, Call, Caller, Codec, DecisionRow, Outcome};
+use flagmint_schemas::batch::{Batch, Call, Caller, Codec, DecisionRow, ObservedContext, Outcome};
 use flagmint_schemas::limits::{BATCH_DECISIONS_MAX, PROTOBUF_DECISIONS_BELOW};
 
-use hashbrown::HashMap;
-
-use super::environment::{Buffer, Observed, Row};
+use super::contexts::ContextRows;
+use super::environment::{Buffer, Row};
 use crate::limits::BATCH_TEXT_BYTES;
 
 /// Calls in one batch at most; like decisions, so that calls without decisions do not make a giant.
 const CALLS_MAX: usize = BATCH_DECISIONS_MAX;
-
-/// Calls whose contexts are looked up before the first of them is added. Contexts are in no cache: so their memory is waited for all at
-/// once instead of one after the other, and is still in the smallest cache when they are added.
-const TOGETHER: usize = 64;
 
 /// Not in the batch yet.
 const ABSENT: u32 = u32::MAX;
@@ -25,28 +18,10 @@ const ABSENT: u32 = u32::MAX;
 pub(super) struct Scratch {
     caller_rows: Vec<u32>,
     outcome_rows: Vec<u32>,
-    /// By address: the batch holds each context until it is given away.
-    context_rows: HashMap<usize, u32>,
+    context_rows: ContextRows,
     batch: Batch,
-    /// Bytes of texts in the batch's dictionaries.
+    /// Bytes of texts in the batch's dictionary of outcomes.
     text_bytes: usize,
-}
-
-/// A call's context, as told from others.
-#[derive(Clone, Copy)]
-struct Found {
-    address: usize,
-    text_bytes: usize,
-}
-
-impl Found {
-    fn of(context: &Option<Arc<dyn Observed>>) -> Option<Self> {
-        let observed = context.as_ref()?.observed()?;
-        let text_bytes = observed.key.len() + observed.attributes_json.len();
-        // Read only so that the memory is on its way: the texts are copied into the batch soon.
-        std::hint::black_box((observed.key.as_bytes().first(), observed.attributes_json.as_bytes().last()));
-        Some(Self { address: Arc::as_ptr(observed).addr(), text_bytes })
-    }
 }
 
 impl Scratch {
@@ -86,48 +61,30 @@ impl<'a, E: FnMut(&Batch)> Assembler<'a, E> {
     pub(super) fn add(&mut self, buffer: &mut Buffer) {
         let Buffer { calls, contexts, decisions, counts } = buffer;
         let mut start = 0;
-        for (calls, contexts) in calls.chunks(TOGETHER).zip(contexts.chunks_mut(TOGETHER)) {
-            let mut found = [None; TOGETHER];
-            found.iter_mut().zip(&*contexts).for_each(|(found, context)| *found = Found::of(context));
-            for ((call, context), found) in calls.iter().zip(contexts).zip(found) {
-                let rows = start..start + call.decisions as usize;
-                start = rows.end;
-                let context = found.zip(context.take());
-                self.add_call(call, context, &decisions[rows.clone()], counts.get(rows).unwrap_or_default());
-            }
+        for (call, context) in calls.iter().zip(contexts.drain(..)) {
+            let rows = start..start + call.decisions as usize;
+            start = rows.end;
+            self.add_call(call, context, &decisions[rows.clone()], counts.get(rows).unwrap_or_default());
         }
     }
 
     /// `counts` is empty if each decision stands for one evaluation.
-    fn add_call(
-        &mut self,
-        call: &Call,
-        context: Option<(Found, Arc<dyn Observed>)>,
-        decisions: &[Row],
-        counts: &[u32],
-    ) {
+    fn add_call(&mut self, call: &Call, context: Option<ObservedContext>, decisions: &[Row], counts: &[u32]) {
         let is_known = |row: &Row| (row.outcome() as usize) < self.outcomes.len();
         if call.caller as usize >= self.callers.len() || !decisions.iter().all(is_known) {
             self.unknown_decisions += decisions.len() as u64;
             return;
         }
-        let Scratch { batch, text_bytes, .. } = &*self.scratch;
+        let Scratch { context_rows, batch, text_bytes, .. } = &*self.scratch;
         let is_full = batch.decisions.len() + decisions.len() > BATCH_DECISIONS_MAX
             || batch.calls.len() >= CALLS_MAX
-            || *text_bytes >= BATCH_TEXT_BYTES;
+            || context_rows.text_bytes() + text_bytes >= BATCH_TEXT_BYTES;
         if is_full {
             self.cut();
         }
         let Scratch { caller_rows, outcome_rows, context_rows, batch, text_bytes } = &mut *self.scratch;
         let caller = dense(caller_rows, call.caller, self.callers, &mut batch.callers);
-        let contexts = &mut batch.contexts;
-        let context = context.map_or(Call::NO_CONTEXT, |(found, holder)| {
-            *context_rows.entry(found.address).or_insert_with(|| {
-                *text_bytes += found.text_bytes;
-                contexts.extend(holder.observed().cloned());
-                contexts.len() as u32 - 1
-            })
-        });
+        let context = context.map_or(Call::NO_CONTEXT, |context| context_rows.row(&mut batch.contexts, context));
         batch.calls.push(Call { caller, context, ..*call });
         let outcomes_before = batch.outcomes.len();
         let rows = decisions.iter().enumerate().map(|(at, row)| DecisionRow {

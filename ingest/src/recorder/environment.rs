@@ -9,6 +9,7 @@ use flagmint_schemas::ids::{EnvironmentId, KeyId, OrganizationId, ProjectId};
 use indexmap::{Equivalent, IndexSet};
 use serde_json::{Map, Value};
 
+use super::contexts::KnownContext;
 use super::{ContextRedactor, Shared, current_shard};
 use crate::limits;
 
@@ -23,19 +24,6 @@ pub struct EnvironmentIdentity {
     pub environment: EnvironmentId,
 }
 
-/// Whatever keeps what may be logged of a context. A request hands over what it holds of its context anyway, so that recording
-/// touches no other memory than deciding did: the flusher looks into it later.
-pub trait Observed: std::fmt::Debug + Send + Sync {
-    /// What may be logged; `None` for nothing at all.
-    fn observed(&self) -> Option<&Arc<ObservedContext>>;
-}
-
-impl Observed for Arc<ObservedContext> {
-    fn observed(&self) -> Option<&Arc<ObservedContext>> {
-        Some(self)
-    }
-}
-
 /// A caller interned in one [`EnvironmentRecorder`]; the default is an unknown caller by REST.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CallerId(u32);
@@ -48,8 +36,8 @@ impl CallerId {
 }
 
 /// What is recorded of a call besides its decisions; see [`Call`] for the fields.
-#[derive(Clone, Debug)]
-pub struct CallFacts {
+#[derive(Clone, Copy, Debug)]
+pub struct CallFacts<'a> {
     /// The same for all decisions of one call.
     pub call_id: u128,
     /// When the request was received, microseconds since the Unix epoch: [`InFlight::received_us`](super::InFlight::received_us).
@@ -62,8 +50,8 @@ pub struct CallFacts {
     pub config_version: u64,
     /// From [`EnvironmentRecorder::caller`] of the same recorder.
     pub caller: CallerId,
-    /// Holds what [`EnvironmentRecorder::observe`] made of the context.
-    pub context: Option<Arc<dyn Observed>>,
+    /// What [`EnvironmentRecorder::observe`] made of the context, the same for each call with it.
+    pub context: Option<&'a KnownContext>,
     /// API calls to bill: 1 or 0.
     pub api_calls: u32,
     /// Connections opened.
@@ -76,7 +64,7 @@ pub struct CallFacts {
     pub counted: bool,
 }
 
-impl Default for CallFacts {
+impl Default for CallFacts<'_> {
     fn default() -> Self {
         Self {
             call_id: 0,
@@ -95,7 +83,7 @@ impl Default for CallFacts {
     }
 }
 
-impl CallFacts {
+impl CallFacts<'_> {
     fn call(&self, decisions: usize) -> Call {
         Call {
             call_id: self.call_id,
@@ -140,7 +128,7 @@ impl Row {
 #[derive(Debug, Default)]
 pub(super) struct Buffer {
     pub(super) calls: Vec<Call>,
-    pub(super) contexts: Vec<Option<Arc<dyn Observed>>>,
+    pub(super) contexts: Vec<Option<ObservedContext>>,
     pub(super) decisions: Vec<Row>,
     /// What each decision stands for; empty while all stand for one evaluation.
     pub(super) counts: Vec<u32>,
@@ -333,19 +321,19 @@ impl EnvironmentRecorder {
     /// What may be logged of a context, for [`CallFacts::context`]. Costs some microseconds: keep it for the next call with
     /// that context.
     #[must_use]
-    pub fn observe(&self, context: &Map<String, Value>) -> ObservedContext {
-        self.state.redactor.observe(context)
+    pub fn observe(&self, context: &Map<String, Value>) -> KnownContext {
+        self.state.redactor.observe(context).into()
     }
 
     /// Records a call with the decisions made in it: pairs of an index into the recorder's outcomes and a bucket, or
     /// [`DecisionRow::NO_BUCKET`]. Returns false if it was refused, which is counted.
-    pub fn record(&self, facts: CallFacts, decisions: &[(u32, u8)]) -> bool {
+    pub fn record(&self, facts: CallFacts<'_>, decisions: &[(u32, u8)]) -> bool {
         let row = |&(outcome, bucket): &(u32, u8)| DecisionRow { outcome, bucket, count: 1 };
         self.record_rows(facts, decisions.iter().map(row))
     }
 
     /// The same for decisions that come as rows, such as a client's report.
-    pub fn record_rows(&self, facts: CallFacts, decisions: impl ExactSizeIterator<Item = DecisionRow>) -> bool {
+    pub fn record_rows(&self, facts: CallFacts<'_>, decisions: impl ExactSizeIterator<Item = DecisionRow>) -> bool {
         let count = decisions.len();
         let mut buffer = self.state.buffer(current_shard(self.state.shards()));
         let is_full = buffer.decisions.len() + count > limits::BUFFER_DECISIONS_MAX
@@ -359,7 +347,7 @@ impl EnvironmentRecorder {
         buffer.extend(decisions);
         debug_assert_eq!(buffer.decisions.len(), rows_before + count, "the iterator told its exact size");
         buffer.calls.push(facts.call(count));
-        buffer.contexts.push(facts.context);
+        buffer.contexts.push(facts.context.map(|context| context.tell(facts.event_time_us)));
         let rows = buffer.decisions.len();
         drop(buffer);
         if rows_before < limits::WAKE_DECISIONS && rows >= limits::WAKE_DECISIONS {

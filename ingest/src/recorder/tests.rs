@@ -123,11 +123,11 @@ fn caller(source: &str) -> CallerName<'_> {
     CallerName { source, ..CallerName::silent(KeyId(Uuid::from_u128(9)), Transport::Rest, Trigger::Evaluate) }
 }
 
-fn observed(environment: &EnvironmentRecorder, context: serde_json::Value) -> Option<Arc<dyn Observed>> {
-    Some(Arc::new(Arc::new(environment.observe(context.as_object().unwrap()))))
+fn observed(environment: &EnvironmentRecorder, context: serde_json::Value) -> KnownContext {
+    environment.observe(context.as_object().unwrap())
 }
 
-fn facts(event_time_us: i64) -> CallFacts {
+fn facts(event_time_us: i64) -> CallFacts<'static> {
     CallFacts { event_time_us, api_calls: 1, ..CallFacts::default() }
 }
 
@@ -204,8 +204,8 @@ async fn every_decision_of_many_threads_is_appended_once() {
                     let environment = &environments[(number % 3) as usize];
                     let caller = environment.caller(caller(["SDK", "API"][(number % 2) as usize]));
                     let context = observed(environment, json!({"kind": "user", "key": format!("u{}", number % 50)}));
-                    let facts =
-                        CallFacts { call_id: thread * CALLS + number, caller, context, ..facts(call.received_us()) };
+                    let (call_id, context) = (thread * CALLS + number, Some(&context));
+                    let facts = CallFacts { call_id, caller, context, ..facts(call.received_us()) };
                     let rows = (0..number % 7).map(|row| (row as u32, (row * 10) as u8)).collect::<Vec<_>>();
                     assert!(environment.record(facts, &rows));
                     check_balance(recorder.stats());

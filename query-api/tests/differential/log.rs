@@ -1,11 +1,13 @@
 //! A seeded log: 2 organizations, 10 projects, 50 environments, 2,000 flags, four partitions, some two and a half days.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use flagmint_log::Record;
-use flagmint_schemas::batch::{Batch, BatchHeader, Call, Caller, Codec, DecisionRow, ObservedContext, Outcome};
+use flagmint_schemas::batch::{
+    Attributes, Batch, BatchHeader, Call, Caller, Codec, DecisionRow, ObservedContext, Outcome,
+};
+use flagmint_schemas::context_key::ContextKey;
 use flagmint_schemas::decision::{ErrorCode, Exit, Reason, Transport, Trigger};
 use flagmint_schemas::ids::{EnvironmentId, FlagId, KeyId, OrganizationId, ProjectId, RuleId, VariationId};
 use rand::rngs::StdRng;
@@ -260,10 +262,12 @@ fn context(random: &mut StdRng) -> ObservedContext {
     let number: u64 = random.random_range(0..500);
     ObservedContext {
         kind: pick(random, &["user", "user", "organization", ""]).into(),
-        key: if number == 0 { String::new() } else { format!("Böhm-{number}") },
+        key: if number == 0 { ContextKey::None } else { ContextKey::of(&format!("Böhm-{number}")) },
         user_hash: if number.is_multiple_of(7) { 0 } else { number.wrapping_mul(0x9E37_79B9_7F4A_7C15) },
-        attributes_json: pick(random, &["{}", r#"{"plan":"pro"}"#, r#"{"plan":"free"}"#]),
-        attributes_omitted: random.random_range(0..2),
+        attributes: Attributes::told(
+            pick(random, &["", "{}", r#"{"plan":"pro"}"#, r#"{"plan":"free"}"#]),
+            random.random_range(0..2),
+        ),
     }
 }
 
@@ -272,7 +276,7 @@ fn batch(random: &mut StdRng, environment: u64, now_us: i64) -> Batch {
     let mut batch = Batch {
         callers: (0..random.random_range(1..3)).map(|_| caller(random)).collect(),
         outcomes: (0..random.random_range(5..30)).map(|_| outcome(random, environment % PROJECTS)).collect(),
-        contexts: (0..random.random_range(1..12)).map(|_| Arc::new(context(random))).collect(),
+        contexts: (0..random.random_range(1..12)).map(|_| context(random)).collect(),
         calls: Vec::new(),
         decisions: Vec::new(),
     };

@@ -40,7 +40,7 @@ const TABLES: usize = 5;
 
 /// Bytes to reserve for a batch: what its dictionaries and the fixed part usually take. Being wrong costs a copy.
 fn estimate_bytes(batch: &Batch) -> usize {
-    1024 + batch.outcomes.len() * 128 + batch.contexts.len() * 256 + batch.calls.len() * 24 + batch.decisions.len() * 3
+    1024 + batch.outcomes.len() * 128 + batch.contexts.len() * 64 + batch.calls.len() * 24 + batch.decisions.len() * 3
 }
 
 pub(super) fn encode(batch: &Batch, form: Form, out: &mut Vec<u8>) {
@@ -97,6 +97,11 @@ impl Packed {
         }
         self.at += bytes;
         Ok(start)
+    }
+
+    /// All bytes that were not taken yet.
+    pub fn rest(&self) -> &[u8] {
+        &self.bytes[self.at..]
     }
 
     /// The next bytes.

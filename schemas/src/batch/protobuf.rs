@@ -3,15 +3,14 @@
 //! `schemas/proto/batch.proto` describes the same messages for readers in other languages; a test keeps them equal.
 //! Ids are two fixed64 (high and low half), codes and indexes are plain numbers, fields at their default are left out.
 
-use std::sync::Arc;
-
 use prost::Message;
 use prost::bytes::Buf;
 use prost::encoding::{DecodeContext, decode_key, skip_field};
 use uuid::Uuid;
 
 use super::view::{caller_codes, optional, reason};
-use super::{Batch, Call, Caller, CodecError, DecisionRow, ObservedContext, Outcome};
+use super::{Attributes, Batch, Call, Caller, CodecError, DecisionRow, ObservedContext, Outcome};
+use crate::context_key::ContextKey;
 use crate::decision::{ErrorCode, Exit};
 use crate::ids::{FlagId, KeyId, RuleId, VariationId};
 use crate::limits;
@@ -143,7 +142,7 @@ pub(super) fn encode(batch: &Batch, out: &mut Vec<u8>) {
     let message = BatchMessage {
         callers: batch.callers.iter().map(CallerMessage::from).collect(),
         outcomes: batch.outcomes.iter().map(OutcomeMessage::from).collect(),
-        contexts: batch.contexts.iter().map(|context| ContextMessage::from(&**context)).collect(),
+        contexts: batch.contexts.iter().map(ContextMessage::from).collect(),
         calls: batch.calls.iter().map(CallMessage::from).collect(),
         decisions: batch.decisions.iter().map(DecisionMessage::from).collect(),
     };
@@ -156,7 +155,7 @@ pub(super) fn decode(payload: &[u8]) -> Result<Batch, CodecError> {
     Ok(Batch {
         callers: message.callers.into_iter().map(Caller::try_from).collect::<Result<_, _>>()?,
         outcomes: message.outcomes.into_iter().map(Outcome::try_from).collect::<Result<_, _>>()?,
-        contexts: message.contexts.into_iter().map(|context| Arc::new(ObservedContext::from(context))).collect(),
+        contexts: message.contexts.into_iter().map(ObservedContext::from).collect(),
         calls: message.calls.into_iter().map(Call::try_from).collect::<Result<_, _>>()?,
         decisions: message.decisions.into_iter().map(DecisionRow::try_from).collect::<Result<_, _>>()?,
     })
@@ -268,10 +267,10 @@ impl From<&ObservedContext> for ContextMessage {
     fn from(row: &ObservedContext) -> Self {
         Self {
             kind: row.kind.to_string(),
-            key: row.key.clone(),
+            key: row.key.to_string(),
             user_hash: row.user_hash,
-            attributes_json: row.attributes_json.clone(),
-            attributes_omitted: row.attributes_omitted,
+            attributes_json: row.attributes_json().to_owned(),
+            attributes_omitted: row.attributes_omitted(),
         }
     }
 }
@@ -280,10 +279,9 @@ impl From<ContextMessage> for ObservedContext {
     fn from(row: ContextMessage) -> Self {
         Self {
             kind: row.kind.into(),
-            key: row.key,
+            key: ContextKey::of(&row.key),
             user_hash: row.user_hash,
-            attributes_json: row.attributes_json,
-            attributes_omitted: row.attributes_omitted,
+            attributes: Attributes::told(row.attributes_json, row.attributes_omitted),
         }
     }
 }

@@ -11,6 +11,7 @@ use arrow::datatypes::{Field, Schema, SchemaRef};
 use uuid::Uuid;
 
 use super::column::{Column, Source};
+use super::keys::ContextKeys;
 use super::packed::{Packed, Packer};
 use super::{Call, Caller, CodecError, DecisionRow, ObservedContext, Outcome};
 
@@ -139,17 +140,17 @@ table! {
 
 table! {
     /// Dictionary of contexts, see [`ObservedContext`].
-    ContextColumns("contexts") of Arc<ObservedContext> as row {
+    ContextColumns("contexts") of ObservedContext as row {
         /// `user`, `organization`, `multi`, or empty.
         kind: StringArray = &*row.kind,
         /// Pseudonyms of the keys.
-        key: StringArray = row.key.as_str(),
+        key: ContextKeys = &row.key,
         /// Hashes of the user keys; 0 means none.
         user_hash: UInt64Array = row.user_hash,
-        /// Attributes as JSON objects.
-        attributes_json: StringArray = row.attributes_json.as_str(),
+        /// Attributes as JSON objects; empty where they are not told.
+        attributes_json: StringArray = row.attributes_json(),
         /// Attributes left out.
-        attributes_omitted: UInt32Array = row.attributes_omitted,
+        attributes_omitted: UInt32Array = row.attributes_omitted(),
     }
 }
 

@@ -1,7 +1,5 @@
 //! Codecs: round trips, golden bytes, and damage.
 
-use std::sync::Arc;
-
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -12,9 +10,8 @@ fn text() -> impl Strategy<Value = String> {
 }
 
 /// A context of which only the key is known.
-fn keyed(key: String) -> Arc<ObservedContext> {
-    let (kind, attributes_json) = ("user".to_owned(), String::new());
-    Arc::new(ObservedContext { kind: kind.into(), key, user_hash: 0, attributes_json, attributes_omitted: 0 })
+fn keyed(key: &str) -> ObservedContext {
+    ObservedContext { kind: "user".into(), key: ContextKey::of(key), user_hash: 0, attributes: None }
 }
 
 /// Texts as columns have them: any, or all of a kind.
@@ -76,10 +73,9 @@ fn context() -> impl Strategy<Value = ObservedContext> {
     (text(), text(), any::<u64>(), text(), any::<u32>()).prop_map(
         |(kind, key, user_hash, attributes_json, attributes_omitted)| ObservedContext {
             kind: kind.into(),
-            key,
+            key: ContextKey::of(&key),
             user_hash,
-            attributes_json,
-            attributes_omitted,
+            attributes: Attributes::told(attributes_json, attributes_omitted),
         },
     )
 }
@@ -119,7 +115,6 @@ fn call() -> impl Strategy<Value = (Call, Vec<DecisionRow>)> {
 fn batch() -> impl Strategy<Value = Batch> {
     (vec(caller(), 1..4), vec(outcome(), 1..5), vec(context(), 1..5), vec(call(), 0..12)).prop_map(
         |(callers, outcomes, contexts, rows)| {
-            let contexts = contexts.into_iter().map(Arc::new).collect();
             let mut batch = Batch { callers, outcomes, contexts, ..Batch::default() };
             for (mut call, decisions) in rows {
                 call.caller %= batch.callers.len() as u32;
@@ -179,7 +174,7 @@ proptest! {
 
     #[test]
     fn columns_of_texts_round_trip(keys in texts()) {
-        let contexts = keys.into_iter().map(keyed).collect();
+        let contexts = keys.iter().map(|key| keyed(key)).collect();
         let batch = Batch { contexts, ..Batch::default() };
         for codec in [Codec::Packed, Codec::Short] {
             let payload = batch.encode(codec);
@@ -280,15 +275,14 @@ fn golden() -> Batch {
     };
     let context = ObservedContext {
         kind: "user".into(),
-        key: "p1_00112233445566778899aabbccddeeff".into(),
+        key: ContextKey::of("p1_00112233445566778899aabbccddeeff"),
         user_hash: 0xfedc_ba98_7654_3210,
-        attributes_json: r#"{"plan":"pro"}"#.into(),
-        attributes_omitted: 6,
+        attributes: Attributes::told(r#"{"plan":"pro"}"#, 6),
     };
     Batch {
         callers: vec![caller],
         outcomes: vec![served, failed],
-        contexts: vec![Arc::new(context)],
+        contexts: vec![context],
         calls: golden_calls(id(7).as_u128()),
         decisions: vec![
             DecisionRow { outcome: 0, bucket: 99, count: 1 },
@@ -402,7 +396,7 @@ fn small_payloads_of_many_packed_rows_are_refused() {
 #[test]
 fn one_text_cannot_stand_for_much_memory() {
     let of = |bytes: usize, rows: usize| Batch {
-        contexts: (0..rows).map(|_| keyed("x".repeat(bytes))).collect(),
+        contexts: (0..rows).map(|_| keyed(&"x".repeat(bytes))).collect(),
         ..Batch::default()
     };
     let small = of(100, 10).encode(Codec::Short).len();

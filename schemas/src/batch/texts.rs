@@ -10,7 +10,7 @@ use super::packed::{Form, Packed, Packer, pack_numbers, unpack_numbers};
 
 const EACH_TEXT: u8 = 0;
 const ONE_TEXT: u8 = 1;
-const DIGITS: u8 = 2;
+pub(super) const DIGITS: u8 = 2;
 
 /// Bytes that one text for all rows may stand for: so that few bytes cannot claim much memory when they are read.
 const ONE_TEXT_BYTES_MAX: usize = 64 * 1024;
@@ -19,7 +19,7 @@ const ONE_TEXT_BYTES_MAX: usize = 64 * 1024;
 const PREFIX_BYTES_MAX: usize = 15;
 
 /// Bytes that are written out as digits.
-const ID_BYTES: usize = 16;
+pub(super) const ID_BYTES: usize = 16;
 
 /// Appends a column of texts.
 pub(super) fn pack<'a>(items: impl ExactSizeIterator<Item = &'a str> + Clone, packer: &mut Packer<'_>) {

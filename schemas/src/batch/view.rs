@@ -1,12 +1,10 @@
 //! A decoded batch as columns: what the fold reads. The dictionary of callers, which is small and looked at field by
 //! field, is rows; the rest are slices of the payload.
 
-use std::sync::Arc;
-
 use uuid::Uuid;
 
 use super::table::{CallColumns, CallerColumns, ContextColumns, DecisionColumns, OutcomeColumns};
-use super::{Batch, BatchHeader, Call, Caller, CodecError, DecisionRow, ObservedContext, Outcome};
+use super::{Attributes, Batch, BatchHeader, Call, Caller, CodecError, DecisionRow, ObservedContext, Outcome};
 use crate::decision::{ErrorCode, Exit, Reason, Transport, Trigger};
 use crate::ids::{FlagId, KeyId, RuleId, VariationId};
 
@@ -81,10 +79,9 @@ impl BatchView {
         let columns = &self.contexts;
         ObservedContext {
             kind: columns.kind().get(row).to_owned().into(),
-            key: columns.key().get(row).to_owned(),
+            key: columns.key()[row].clone(),
             user_hash: columns.user_hash()[row],
-            attributes_json: columns.attributes_json().get(row).to_owned(),
-            attributes_omitted: columns.attributes_omitted()[row],
+            attributes: Attributes::told(columns.attributes_json().get(row), columns.attributes_omitted()[row]),
         }
     }
 
@@ -120,7 +117,7 @@ impl BatchView {
         Batch {
             callers: self.callers.clone(),
             outcomes: (0..self.outcomes.len()).map(|row| self.outcome(row)).collect(),
-            contexts: (0..self.contexts.len()).map(|row| Arc::new(self.context(row))).collect(),
+            contexts: (0..self.contexts.len()).map(|row| self.context(row)).collect(),
             calls: (0..self.calls.len()).map(|row| self.call(row)).collect(),
             decisions: decisions.map(|((&outcome, &bucket), &count)| DecisionRow { outcome, bucket, count }).collect(),
         }

@@ -15,7 +15,7 @@ async fn planted_secrets_are_not_in_the_log() {
             &environment,
             json!({"kind": "multi", "user": {"key": secrets[0], "email": secrets[1]}, "organization": {"key": secrets[2]}}),
         );
-        assert!(environment.record(CallFacts { context, ..facts(call.received_us()) }, &[(0, 1)]));
+        assert!(environment.record(CallFacts { context: Some(&context), ..facts(call.received_us()) }, &[(0, 1)]));
     }
     recorder.drain().await.unwrap();
     for (_, _, record) in read_all(&log).await {
@@ -43,7 +43,7 @@ async fn what_waits_in_the_spool_names_nobody_without_the_opt_in() {
         log.gate.send_replace(Gate::Stalled);
         eventually("spooled", || {
             let call = recorder.begin();
-            let facts = CallFacts { context: context.clone(), ..facts(call.received_us()) };
+            let facts = CallFacts { context: Some(&context), ..facts(call.received_us()) };
             assert!(environment.record(facts, &[(1, DecisionRow::NO_BUCKET)]));
             recorder.stats().spool_bytes > 0
         })
