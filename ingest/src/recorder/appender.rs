@@ -1,7 +1,6 @@
 //! Appends one partition's records to the log, in order, for as long as it takes.
 //!
-//! The records of one flush go together, except its last, which carries the flush's watermark and so must not become
-//! visible before the others are.
+//! The records of one flush go together, and those of the next when all of them are durable: what the next say of the watermark holds then.
 
 use std::sync::Arc;
 use std::task::Poll;
@@ -48,14 +47,8 @@ struct Flush<'a, L> {
 }
 
 impl<L: DecisionLog> Flush<'_, L> {
-    async fn append(&mut self, items: &[Item]) -> Result<(), String> {
-        let Some((last, others)) = items.split_last() else { return Ok(()) };
-        self.append_all(others).await?;
-        self.append_all(std::slice::from_ref(last)).await
-    }
-
     /// Appends records until each is durable.
-    async fn append_all(&mut self, items: &[Item]) -> Result<(), String> {
+    async fn append(&mut self, items: &[Item]) -> Result<(), String> {
         let mut rest: Vec<&Item> = items.iter().collect();
         let mut pause = limits::RETRY_PAUSE_MIN;
         while !rest.is_empty() {

@@ -38,15 +38,17 @@ pub(super) struct Flusher {
 /// What the flusher knows of a partition.
 #[derive(Clone, Copy)]
 struct Partition {
-    /// The watermark of the last complete flush.
+    /// The watermark of the last flush, which holds once all of it is in the log.
     watermark_us: i64,
+    /// The watermark told last.
+    told_us: i64,
     /// When something was last queued.
     queued_at: Option<Instant>,
 }
 
 impl Flusher {
     pub(super) fn new(shared: Arc<Shared>, queues: Vec<Arc<Queue>>, producer: u128) -> Self {
-        let partitions = vec![Partition { watermark_us: i64::MIN, queued_at: None }; queues.len()];
+        let partitions = vec![Partition { watermark_us: i64::MIN, told_us: i64::MIN, queued_at: None }; queues.len()];
         let pending = vec![Vec::new(); queues.len()];
         let (scratch, payloads) = (Scratch::default(), Payloads::default());
         Self { shared, queues, producer, partitions, scratch, payloads, pending, batches: HashMap::new() }
@@ -80,7 +82,15 @@ impl Flusher {
         self.gather(&self.shared.environments_in_use(), 0);
         for partition in 0..self.queues.len() {
             let items = std::mem::take(&mut self.pending[partition]);
-            self.queue(partition, items, watermark_us, is_last);
+            let state = &self.partitions[partition];
+            let is_idle = state.queued_at.is_none_or(|at| at.elapsed() >= HEARTBEAT_INTERVAL);
+            let is_heartbeat_due = items.is_empty() && (is_idle || state.told_us < state.watermark_us);
+            self.queue(partition, items, watermark_us);
+            if is_heartbeat_due || is_last {
+                let header = BatchHeader { closing: is_last, ..BatchHeader::heartbeat(self.producer) };
+                let heartbeat = Item { header, payload: Bytes::new(), ends_flush: false, queued_at: None };
+                self.queue(partition, vec![heartbeat], watermark_us);
+            }
         }
         self.batches.clear();
         self.shared.report();
@@ -132,19 +142,16 @@ impl Flusher {
         items
     }
 
-    /// Queues one flush of one partition. All but its last record still carry the watermark of the flush before.
-    fn queue(&mut self, partition: usize, mut items: Vec<Item>, watermark_us: i64, is_last: bool) {
-        let is_idle = self.partitions[partition].queued_at.is_none_or(|at| at.elapsed() >= HEARTBEAT_INTERVAL);
-        if is_last || (items.is_empty() && is_idle) {
-            let header = BatchHeader { closing: is_last, ..BatchHeader::heartbeat(self.producer) };
-            items.push(Item { header, payload: Bytes::new(), ends_flush: false, queued_at: None });
-        }
+    /// Queues one flush of one partition. Its records are appended at once, in whatever order the log takes them, and all of them after
+    /// those of the flush before: so they carry the watermark of that one, and their own only if there is a single record.
+    fn queue(&mut self, partition: usize, items: Vec<Item>, watermark_us: i64) {
         let state = &mut self.partitions[partition];
         let Some(last) = items.len().checked_sub(1) else { return };
         state.queued_at = Some(Instant::now());
+        state.told_us = if last == 0 { watermark_us } else { state.watermark_us };
         for (index, mut item) in items.into_iter().enumerate() {
             item.ends_flush = index == last;
-            item.header.low_watermark_us = if item.ends_flush { watermark_us } else { state.watermark_us };
+            item.header.low_watermark_us = state.told_us;
             let header = item.header;
             if self.queues[partition].push(item, &self.shared.space).is_err() {
                 self.shared.refuse_taken(header.environment, u64::from(header.decisions));

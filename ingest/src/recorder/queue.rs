@@ -21,7 +21,7 @@ use crate::limits;
 pub(super) struct Item {
     pub(super) header: BatchHeader,
     pub(super) payload: Bytes,
-    /// The last record of its flush in this partition: the only one that carries the flush's watermark.
+    /// The last record of its flush in this partition: nothing after it is appended before all up to here is in the log.
     pub(super) ends_flush: bool,
     /// When it came into memory.
     pub(super) queued_at: Option<Instant>,

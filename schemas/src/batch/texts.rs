@@ -52,7 +52,13 @@ fn pack_each<'a>(items: impl ExactSizeIterator<Item = &'a str> + Clone, packer: 
 fn is_one<'a>(first: &str, items: &(impl ExactSizeIterator<Item = &'a str> + Clone)) -> bool {
     u8::try_from(first.len()).is_ok()
         && first.len() * items.len() <= ONE_TEXT_BYTES_MAX
-        && items.clone().all(|text| text == first)
+        && items.clone().all(|text| is_same(text, first))
+}
+
+/// Whether two texts are equal, without comparing nothing with nothing: an empty text may stand anywhere, and a vector load of no bytes
+/// from where no memory is takes a processor a hundred nanoseconds.
+fn is_same(one: &str, other: &str) -> bool {
+    one.len() == other.len() && (one.is_empty() || one == other)
 }
 
 /// The prefix of all texts, if what follows it is hexadecimal digits of 16 bytes.
