@@ -38,7 +38,7 @@ impl Open {
             let next = batch.contexts.len() as u32;
             let context = *self.contexts.entry(event.user).or_insert(next);
             if context == next {
-                batch.contexts.push(known.of(event.user, event.time_us));
+                batch.contexts.push(known.of(event));
             }
             batch.calls.push(call(event, context, random));
         }
@@ -55,18 +55,19 @@ impl Open {
 /// Contexts as they are logged, each worked out once and its attributes told now and then, as evaluators do.
 struct Contexts {
     redactor: ContextRedactor,
-    known: HashMap<u64, KnownContext>,
+    known: HashMap<(u64, u64), KnownContext>,
 }
 
 impl Contexts {
-    fn of(&mut self, user: u64, event_time_us: i64) -> ObservedContext {
+    fn of(&mut self, event: Event) -> ObservedContext {
+        let Event { environment, user, time_us, .. } = event;
         let redactor = &self.redactor;
         let observe = || {
             let (country, plan) = (["DE", "US", "FR", "JP"][user as usize % 4], ["free", "pro"][user as usize % 2]);
             let context = json!({"kind": "user", "key": format!("user-{user:08}"), "country": country, "plan": plan});
             redactor.observe(context.as_object().expect("an object")).into()
         };
-        self.known.entry(user).or_insert_with(observe).tell(event_time_us)
+        self.known.entry((environment, user)).or_insert_with(observe).tell(time_us)
     }
 }
 
