@@ -16,8 +16,10 @@ use crate::engine::Context;
 use crate::limits;
 
 /// A context, read, with what may be logged of it.
+#[repr(C)]
 pub struct Seen {
-    /// For the log; `None` only where nothing is recorded.
+    /// For the log; `None` only where nothing is recorded. First, beside the counts of whoever shares this and the part of the context
+    /// that is read first: of thousands that come in turns none is in a cache.
     pub known: Option<KnownContext>,
     /// For the engine.
     pub context: Context,

@@ -137,13 +137,18 @@ pub(super) struct Buffer {
 impl Buffer {
     fn extend(&mut self, rows: impl ExactSizeIterator<Item = DecisionRow>) {
         let (before, counts) = (self.decisions.len(), &mut self.counts);
+        let have_counts = !counts.is_empty();
         self.decisions.extend(rows.enumerate().map(|(at, row)| {
-            if row.count != 1 || !counts.is_empty() {
+            if row.count != 1 || have_counts {
+                // Those before stand for one each, in whatever call they came.
                 counts.resize(before + at, 1);
                 counts.push(row.count);
             }
             Row::of(row)
         }));
+        if !counts.is_empty() {
+            counts.resize(self.decisions.len(), 1);
+        }
     }
 
     pub(super) fn clear(&mut self) {
