@@ -1,6 +1,6 @@
 //! Conditions of segments and targeting rules, as they are written (evaluation.md 5).
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
@@ -31,15 +31,11 @@ pub(crate) struct Condition {
     r#type: Option<String>,
     attribute: String,
     operator: String,
-    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "crate::request::present", skip_serializing_if = "Option::is_none")]
     value: Option<Value>,
     /// In a targeting rule alone; stored and ignored.
     #[serde(skip_serializing_if = "Option::is_none")]
     logical_op: Option<String>,
-}
-
-fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
-    Value::deserialize(deserializer).map(Some)
 }
 
 impl Condition {
@@ -68,6 +64,13 @@ pub(crate) fn check(problems: &mut Problems, path: &str, conditions: &[Condition
         let known = condition.logical_op.as_deref().is_none_or(|text| logical_op(text).is_some());
         problems.check(known, &at("logical_op"), "must be AND, OR or NOT");
     }
+}
+
+/// Notes a problem at `path` unless `operators` are some that there are.
+pub(crate) fn check_operators(problems: &mut Problems, path: &str, operators: &[String]) {
+    let fit = (1..=OPERATORS.len()).contains(&operators.len())
+        && operators.iter().all(|operator| OPERATORS.contains(&operator.as_str()));
+    problems.check(fit, path, &format!("must be one or more of {}", OPERATORS.join(", ")));
 }
 
 /// A `logical_op` in upper case, as it is stored: the engine is case-sensitive about those of segments.

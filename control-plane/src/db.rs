@@ -93,6 +93,7 @@ const CONFLICTS: &[(&str, &str)] = &[
     ("flags_key_taken", "the flag key is taken"),
     ("variations_key_taken", "two variations have the same key"),
     ("segments_key_taken", "the segment key is taken"),
+    ("attributes_key_taken", "the attribute key is taken"),
     ("users_email_taken", "the mail address is in use"),
     ("memberships_user_taken", "the user is already a member"),
 ];

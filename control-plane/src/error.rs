@@ -58,6 +58,8 @@ pub enum ApiError {
     TokenExpired,
     /// 403: the role is too low.
     Forbidden,
+    /// 403: it is the same for all organizations.
+    SystemAttribute,
     /// 403: the plan has no room for another one.
     PlanLimit {
         /// `projects`, `flags` or `environments`.
@@ -107,6 +109,11 @@ impl ApiError {
             Self::Unauthorized(message) => (StatusCode::UNAUTHORIZED, "unauthorized", *message),
             Self::TokenExpired => (StatusCode::UNAUTHORIZED, "token_expired", "The access token has expired"),
             Self::Forbidden => (StatusCode::FORBIDDEN, "forbidden", "Your role does not allow this"),
+            Self::SystemAttribute => (
+                StatusCode::FORBIDDEN,
+                "forbidden",
+                "A system attribute can be deactivated, but not changed or deleted",
+            ),
             Self::PlanLimit { what, limit, .. } => {
                 let message = format!("Your plan's limit of {limit} {what} is reached");
                 return (StatusCode::FORBIDDEN, "plan_limit_reached", message);

@@ -1,7 +1,7 @@
 //! Holds configuration in Postgres and publishes its versions.
 //!
 //! [`router`] serves the management API's part for users, projects, environments, flags, variations, targeting rules,
-//! rollouts, segments and SDK keys. A write is one transaction: the rows, an audit entry, and for each environment whose
+//! rollouts, segments, attributes and SDK keys. A write is one transaction: the rows, an audit entry, and for each environment whose
 //! compiled configuration it changes one publish (version + 1, snapshot, delta, `NOTIFY flagmint_config`). Evaluators and the
 //! query API read the tables `environment_snapshots`, `environment_deltas`, `api_keys`, `organization_limits`, `plans`,
 //! `organizations`, `projects`, `environments`, `flags`, `variations` and `installation` with SQL of their own, and evaluators share
@@ -9,6 +9,7 @@
 //!
 //! [`connect`] and [`migrate`] prepare the database, [`bootstrap_admin`] makes the first user.
 
+mod attributes;
 mod audit;
 mod bootstrap;
 mod caller;

@@ -14,6 +14,15 @@ pub const MAX_DESCRIPTION_CHARS: usize = 4_000;
 /// Longest key of a flag, project, segment or variation: the published length for flags, used for all.
 pub const MAX_KEY_CHARS: usize = 128;
 
+/// Fewest and most characters of an attribute's key: published.
+pub const ATTRIBUTE_KEY_CHARS: std::ops::RangeInclusive<usize> = 2..=255;
+
+/// Most attributes of an organization: each private one is part of every snapshot of its environments.
+pub const MAX_ATTRIBUTES: i64 = 1_000;
+
+/// Most suggested values of an attribute: a list to choose from, returned with every page.
+pub const MAX_SUGGESTIONS: usize = 200;
+
 /// Longest salt: hashed once per decision and key, so it should stay short.
 pub const MAX_SALT_CHARS: usize = 255;
 

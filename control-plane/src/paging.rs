@@ -31,6 +31,14 @@ impl QueryMembers {
         self.0.iter().rev().find(|(other, _)| other == name).map(|(_, value)| value.as_str())
     }
 
+    /// The value of `name`, `true` or `false`, if it was given.
+    pub fn truth(&self, name: &str, problems: &mut Problems) -> Option<bool> {
+        let text = self.get(name)?;
+        let truth = text.parse().ok();
+        problems.check(truth.is_some(), name, "must be true or false");
+        truth
+    }
+
     fn number(&self, name: &str, range: std::ops::RangeInclusive<i64>, problems: &mut Problems) -> Option<i64> {
         let text = self.get(name)?;
         let number = text.parse().ok().filter(|number| range.contains(number));

@@ -7,6 +7,7 @@ use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, RawPathParams, R
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -33,6 +34,11 @@ impl<T: DeserializeOwned> FromRequest<ControlPlane> for Body<T> {
         })?;
         parse(&bytes).map(Self)
     }
+}
+
+/// For members of which `null` is not the same as being left out: `Some` of whatever is there.
+pub(crate) fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
@@ -114,6 +120,25 @@ impl<const N: usize, S: Send + Sync> FromRequestParts<S> for Ids<N> {
         }
         let ids = ids.try_into().map_err(|_| ApiError::Internal("a route takes other ids than its handler".into()))?;
         Ok(Self(ids))
+    }
+}
+
+/// The key that is the path's only parameter.
+#[derive(Debug)]
+pub struct Key(pub String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Key {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let params = RawPathParams::from_request_parts(parts, state)
+            .await
+            .map_err(|_| ApiError::invalid("path", "is not valid UTF-8"))?;
+        let key = params.iter().next().map(|(_, text)| text.to_owned());
+        match key.ok_or_else(|| ApiError::Internal("a route without a key takes one".into()))? {
+            key if key.contains('\0') => Err(ApiError::invalid("key", "must not contain U+0000")),
+            key => Ok(Self(key)),
+        }
     }
 }
 

@@ -10,7 +10,9 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 
 use crate::error::ApiError;
 use crate::limits::MAX_BODY_BYTES;
-use crate::{ControlPlane, environments, flags, keys, projects, rollouts, rules, segments, users, variations};
+use crate::{
+    ControlPlane, attributes, environments, flags, keys, projects, rollouts, rules, segments, users, variations,
+};
 
 /// The control plane's routes. For rate limits per address, serve with
 /// [`into_make_service_with_connect_info`](Router::into_make_service_with_connect_info).
@@ -42,6 +44,12 @@ pub fn router(state: ControlPlane) -> Router {
             post(rollouts::create::create).get(rollouts::list::list),
         )
         .route("/projects/{projectId}/segments", post(segments::create::create).get(segments::list::list))
+        .route("/api/attributes", post(attributes::create::create).get(attributes::list::list))
+        .route(
+            "/api/attributes/{key}",
+            get(attributes::get::get).put(attributes::update::update).delete(attributes::delete::delete),
+        )
+        .route("/api/attributes/{key}/deactivate", put(attributes::deactivate::deactivate))
         .route("/api-keys/{projectId}", post(keys::create::create).get(keys::list::list))
         .route("/api-keys/{projectId}/{keyId}", delete(keys::revoke::revoke))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
@@ -77,6 +85,12 @@ fn panicked(cause: Box<dyn std::any::Any + Send>) -> Response {
     rollouts::list::list,
     segments::create::create,
     segments::list::list,
+    attributes::create::create,
+    attributes::list::list,
+    attributes::get::get,
+    attributes::update::update,
+    attributes::deactivate::deactivate,
+    attributes::delete::delete,
     keys::create::create,
     keys::list::list,
     keys::revoke::revoke,
@@ -106,7 +120,7 @@ mod tests {
         }
         assert_eq!(router.matches(".route(").count(), paths.len());
         let operations: usize = paths.values().map(|path| path.as_object().unwrap().len()).sum();
-        assert_eq!(operations, 23);
+        assert_eq!(operations, 29);
         assert!(document["components"]["securitySchemes"]["access_token"].is_object());
     }
 }

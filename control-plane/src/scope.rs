@@ -66,6 +66,34 @@ impl Write {
     }
 }
 
+/// The one transaction of a write that concerns the whole organization.
+#[derive(Debug)]
+pub(crate) struct OrganizationWrite {
+    pub(crate) tx: Tx,
+    pub(crate) caller: Caller,
+}
+
+impl OrganizationWrite {
+    /// Begins, with the organization's row locked: no project is made meanwhile.
+    pub(crate) async fn begin(plane: &ControlPlane, caller: Caller) -> Result<Self, ApiError> {
+        let mut tx = plane.pool().begin().await?;
+        let status: Option<String> = query_scalar(
+            "SELECT subscription_status FROM organizations WHERE id = $1 AND deleted_at IS NULL FOR NO KEY UPDATE",
+        )
+        .bind(caller.organization)
+        .fetch_optional(&mut *tx)
+        .await?;
+        writable(&status.ok_or(ApiError::NotFound("Organization"))?)?;
+        Ok(Self { tx, caller })
+    }
+
+    /// Records what was done here.
+    pub(crate) async fn audit(&mut self, event_type: &str, payload: Value) -> Result<(), ApiError> {
+        let (organization, actor) = (self.caller.organization, Some(self.caller.user));
+        Act { organization, project: None, actor, event_type, payload }.record(&mut self.tx).await
+    }
+}
+
 /// # Errors
 /// The subscription has lapsed.
 pub(crate) fn writable(subscription_status: &str) -> Result<(), ApiError> {

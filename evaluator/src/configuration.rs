@@ -191,7 +191,7 @@ impl ConfigurationSource {
 
     async fn load_snapshot(&self, directory: &Directory, id: EnvironmentId) -> Result<(), SourceError> {
         let row = sqlx::query(
-            "SELECT organization_id, project_id, version, compiled, pseudonym_key, log_raw_context, subscription_active, \
+            "SELECT organization_id, project_id, version, compiled, pseudonym_key, log_raw_context, private_attributes, subscription_active, \
              (extract(epoch FROM updated_at) * 1000000)::bigint AS revision \
              FROM environment_snapshots WHERE environment_id = $1",
         )
@@ -208,6 +208,7 @@ impl ConfigurationSource {
             revision: row.try_get("revision")?,
             subscription_active: row.try_get("subscription_active")?,
             log_raw_context: row.try_get("log_raw_context")?,
+            private_attributes: row.try_get("private_attributes")?,
             pseudonym_key: pseudonym_key.try_into().map_err(|_| not_32_bytes("pseudonym_key"))?,
             compiled: row.try_get("compiled")?,
         };

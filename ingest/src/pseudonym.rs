@@ -3,6 +3,8 @@
 //! A targeting key or private value becomes `p1_` and the first 128 bits of HMAC-SHA256 (RFC 2104) over its kind, a zero byte and
 //! its text, under the environment's own key: stable, so it can be counted, and not reversible without the key.
 
+use std::collections::HashSet;
+
 use flagmint_schemas::batch::{Attributes, ObservedContext};
 use flagmint_schemas::context_key::{ContextKey, Pseudonym};
 use flagmint_schemas::limits::CONTEXT_ATTRIBUTES_MAX;
@@ -27,7 +29,8 @@ pub struct ContextRedactor {
     /// Keyed once; a clone of it saves two of the four hash blocks of each HMAC.
     mac: Hmac<Sha256>,
     log_raw: bool,
-    private: Vec<String>,
+    /// What is private by the schema: the last parts of its names, in lower case.
+    private: HashSet<String>,
 }
 
 impl ContextRedactor {
@@ -37,14 +40,15 @@ impl ContextRedactor {
         Self {
             mac: Hmac::new_from_slice(&environment_key).expect("HMAC takes keys of any length"),
             log_raw,
-            private: Vec::new(),
+            private: HashSet::new(),
         }
     }
 
-    /// The same with attributes that the environment's schema marks as private, by bare name.
+    /// The same with attributes that the organization's schema marks as private. As in rules (evaluation.md 4.4), `user.salary` is
+    /// whatever has this last part, in any group and any case.
     #[must_use]
-    pub fn with_private(mut self, names: impl IntoIterator<Item = String>) -> Self {
-        self.private.extend(names);
+    pub fn with_private<'a>(mut self, names: impl IntoIterator<Item = &'a str>) -> Self {
+        self.private.extend(names.into_iter().map(|name| last_part(name).to_lowercase()));
         self
     }
 
@@ -134,8 +138,13 @@ impl ContextRedactor {
     }
 
     fn is_private(&self, bare: &str) -> bool {
-        PRIVATE.iter().any(|name| name.eq_ignore_ascii_case(bare)) || self.private.iter().any(|name| name == bare)
+        PRIVATE.iter().any(|name| name.eq_ignore_ascii_case(bare))
+            || (!self.private.is_empty() && self.private.contains(&last_part(bare).to_lowercase()))
     }
+}
+
+fn last_part(name: &str) -> &str {
+    name.rsplit('.').next().unwrap_or(name)
 }
 
 /// One attribute of a context as sent.

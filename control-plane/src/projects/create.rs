@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::{Project, SELECT};
 use crate::ControlPlane;
+use crate::attributes::PRIVATE_KEYS;
 use crate::caller::{Caller, Editor};
 use crate::db::{Tx, query, query_as};
 use crate::error::{ApiError, ErrorBody, Problems};
@@ -117,14 +118,14 @@ async fn add_environment(
     .await?;
     let mut pseudonym_key = [0_u8; 32];
     rand::rng().fill_bytes(&mut pseudonym_key);
-    query(
+    query(&format!(
         "INSERT INTO environment_snapshots
-            (environment_id, project_id, organization_id, compiled, pseudonym_key_id, pseudonym_key)
-         VALUES ($1, $2, $3, $4, $5, $6)",
-    )
+            (organization_id, environment_id, project_id, compiled, pseudonym_key_id, pseudonym_key, private_attributes)
+         VALUES ($1, $2, $3, $4, $5, $6, {PRIVATE_KEYS})"
+    ))
+    .bind(caller.organization)
     .bind(environment)
     .bind(project)
-    .bind(caller.organization)
     .bind(FIRST_SNAPSHOT)
     .bind(Uuid::now_v7())
     .bind(pseudonym_key.as_slice())

@@ -53,6 +53,33 @@ async fn the_last_slot_of_a_plan_is_given_once() {
     assert_eq!(keys, 5);
 }
 
+/// A project made while an attribute becomes private: whichever is first, its environments know in the end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn projects_made_meanwhile_know_what_is_private() {
+    let api = Api::start().await;
+    let bodies: Vec<_> = (0..WRITERS)
+        .map(|writer| {
+            if writer % 2 == 0 {
+                ("/projects", json!({"name": "p", "projectKey": format!("p{writer}")}))
+            } else {
+                (
+                    "/api/attributes",
+                    json!({"key": format!("custom.a{writer:02}"), "label": "a", "type": "string", "category": "custom",
+                "operators": ["eq"], "private": true}),
+                )
+            }
+        })
+        .collect();
+    let sends = bodies.iter().map(|(path, body)| api.send(Method::POST, &api.token, path, Some(body)));
+    for (status, reply) in join_all(sends).await {
+        assert_eq!(status, 201, "{reply}");
+    }
+    let expected: Vec<String> = (0..WRITERS).skip(1).step_by(2).map(|writer| format!("custom.a{writer:02}")).collect();
+    let known: Vec<Vec<String>> =
+        sqlx::query_scalar("SELECT private_attributes FROM environment_snapshots").fetch_all(&api.pool).await.unwrap();
+    assert_eq!(known, vec![expected; WRITERS]);
+}
+
 /// Awaits all at once, in the order given.
 async fn join_all<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
     let mut waiting: Vec<_> = futures.map(|future| (Box::pin(future), None)).collect();

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper that cannot go on fails its test")]
 
+mod attributes;
 mod bodies;
 mod concurrency;
 mod deltas;

@@ -31,7 +31,7 @@ use crate::snapshot::{Configuration, Snapshot, SnapshotError, recorded_outcomes}
 
 /// The first word of each file's head, and the version of what follows.
 const MAGIC: &str = "flagmint-configuration";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const KEYS_FILE: &str = "keys";
 const SECRET_FILE: &str = "secret";
 
@@ -82,6 +82,7 @@ pub(super) struct KeptSnapshot {
     pub revision: i64,
     pub subscription_active: bool,
     pub log_raw_context: bool,
+    pub private_attributes: Vec<String>,
     pub pseudonym_key: [u8; 32],
     pub compiled: String,
 }
@@ -97,7 +98,8 @@ impl KeptSnapshot {
         let identity = self.identity();
         let configuration = Configuration::parse(&self.compiled)?;
         let compiled = CompiledEnvironment::compile(&configuration.flags, &configuration.segments);
-        let redactor = ContextRedactor::new(self.pseudonym_key, self.log_raw_context);
+        let private = self.private_attributes.iter().map(String::as_str);
+        let redactor = ContextRedactor::new(self.pseudonym_key, self.log_raw_context).with_private(private);
         let recorder = directory.recorder_for(identity, recorded_outcomes(&compiled), redactor);
         let (version, revision) = (self.version, self.revision);
         let snapshot = Snapshot::new(identity, version, revision, self.subscription_active, compiled, Some(recorder));
@@ -363,6 +365,7 @@ mod tests {
             revision,
             subscription_active: true,
             log_raw_context: false,
+            private_attributes: vec!["user.salary".into()],
             pseudonym_key: [7; 32],
             compiled: compiled.into(),
         }
@@ -469,7 +472,7 @@ mod tests {
         let file = path.join(Uuid::from_u128(11).to_string());
         let good = fs::read(&file).unwrap();
         let changed = |at: usize| [&good[..at], &[good[at] ^ 1], &good[at + 1..]].concat();
-        let newer = String::from_utf8(good.clone()).unwrap().replacen(" 1 ", " 2 ", 1).into_bytes();
+        let newer = String::from_utf8(good.clone()).unwrap().replacen(" 2 ", " 3 ", 1).into_bytes();
         let damages =
             [vec![], b"\n".to_vec(), good[..good.len() - 1].to_vec(), changed(good.len() - 20), changed(3), newer];
         for (number, damage) in damages.iter().enumerate() {

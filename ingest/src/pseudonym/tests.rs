@@ -61,7 +61,7 @@ fn numbers_have_the_text_of_ecmascript() {
 
 #[test]
 fn private_attributes_and_large_values_are_replaced() {
-    let redactor = redactor().with_private(["salary".to_owned()]);
+    let redactor = redactor().with_private(["user.salary"]);
     let observed = observe(
         &redactor,
         json!({
@@ -83,6 +83,26 @@ fn private_attributes_and_large_values_are_replaced() {
             "note": "null",
         })
     );
+}
+
+/// A rule on `user.home_city` finds all of these (evaluation.md 4.4), so none of them is logged as it is.
+#[test]
+fn a_private_attribute_is_so_wherever_a_rule_would_find_it() {
+    let secret = "planted-9a7c";
+    let redactor = redactor().with_private(["user.home_city", "custom.größe"]);
+    for context in [
+        json!({"home_city": secret}),
+        json!({"Home_City": secret, "custom": {"GRÖßE": secret}}),
+        json!({"user.home_city": secret, "device.home_city": secret}),
+        json!({"kind": "user", "key": "u1", "home_city": [secret]}),
+        json!({"kind": "organization", "key": "o1", "home_city": {"a": secret}}),
+        json!({"kind": "multi", "user": {"HOME_CITY": secret}, "custom": {"x.home_city": secret}}),
+    ] {
+        let text = format!("{:?}", observe(&redactor, context.clone()));
+        assert!(!text.contains(secret) && text.contains("p1_"), "{context} is logged as {text}");
+    }
+    let plain = observe(&redactor, json!({"home": secret, "city": secret, "home_city_id": secret}));
+    assert_eq!(plain.attributes_json().matches(secret).count(), 3, "others are logged");
 }
 
 #[test]

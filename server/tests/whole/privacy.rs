@@ -24,7 +24,8 @@ use crate::support::{PATIENCE, Person, Server, Shop, flagmint_logging, machine};
 /// In every planted key, address and text, and in nothing else.
 const MARK: &str = "pl4nted";
 
-/// A planted context: every member that holds a person, in the shapes that contexts have.
+/// A planted context: every member that holds a person, in the shapes that contexts have. A badge is private by the organization's
+/// schema, the others by their names.
 fn contexts() -> Vec<Value> {
     let email = format!("{MARK}@example.com");
     let user = json!({ "kind": "user", "key": format!("{MARK}-user"), "email": email, "Name": MARK, "country": "IE" });
@@ -37,6 +38,8 @@ fn contexts() -> Vec<Value> {
         json!({ "user.key": format!("{MARK}-flat"), "user.phone": MARK, "organization.key": format!("{MARK}-org") }),
         json!({ "user": { "key": format!("{MARK}-nested"), "lastName": MARK }, "custom": { "email": email } }),
         json!({ "user_id": format!("{MARK}-id"), "targetingKey": format!("{MARK}-target"), "userKey": MARK, "IP": MARK }),
+        json!({ "user.badge": MARK, "Badge": MARK, "device.badge": MARK, "custom": { "BADGE": [MARK] } }),
+        json!({ "kind": "multi", "user": { "key": "u", "badge": MARK }, "organization": { "key": "o", "badge": MARK } }),
         json!({ "kind": "user", "key": format!("{MARK}-deep"), "bio": long, "list": [email], "object": { "a": [MARK] } }),
     ]
 }
@@ -241,6 +244,30 @@ async fn send(person: &Person, method: Method, path: &str, body: Value) {
     assert_eq!(answer.status(), 200, "{path}: {}", answer.text().await.unwrap_or_default());
 }
 
+/// What the attributes called `badge` are.
+fn badge(private: bool) -> Value {
+    let operators = ["eq", "in"];
+    json!({ "key": "user.badge", "label": "Badge", "type": "string", "category": "user", "operators": operators, "private": private })
+}
+
+/// Evaluates for `user` until its badge is kept as is expected: as it came, or as a pseudonym.
+async fn wait_until_kept(person: &Person, shop: &Shop, user: &str, is_expected: impl Fn(&str) -> bool) -> String {
+    let context = json!({ "context": { "kind": "user", "key": user, "badge": "B-77" } });
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let ask = person.http.post(format!("{}/evaluator/evaluate", person.url)).header("x-api-key", &shop.key);
+        assert_eq!(ask.json(&context).send().await.expect("an answer").status(), 200);
+        let rows = person.get(&format!("/contexts/observed-contexts?environment_id={}", shop.environment_id)).await;
+        let rows = rows["data"]["data"].as_array().expect("rows").clone();
+        let badge = rows.iter().find_map(|row| row["attributes"]["badge"].as_str()).unwrap_or_default();
+        if is_expected(badge) {
+            return badge.to_owned();
+        }
+        assert!(Instant::now() < deadline, "the badge is kept as {badge:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 /// Keys under which a user was observed, asked for by the raw key.
 async fn observed(person: &Person, user: &str) -> Vec<String> {
     let answer = person.get(&format!("/contexts/observed-contexts?q={user}")).await;
@@ -256,6 +283,8 @@ async fn nobody_is_in_the_log_the_rollups_or_a_line_unless_the_environment_opted
     let person = Person::sign_in(&server.url).await;
     let shop = Shop::open(&person).await;
     shop.wait_until_served(&person.http, &server.url).await;
+    person.post("/api/attributes", badge(true)).await;
+    wait_until_kept(&person, &shop, "probe", |badge| badge.starts_with("p1_")).await;
     plant(&person.http, &server.url, &shop.key).await;
     plant_on_connections(&person.http, &server.url, &shop.key).await;
     run.close_chunk(&server.url, &shop.key);
@@ -299,6 +328,33 @@ async fn nobody_is_in_the_log_the_rollups_or_a_line_unless_the_environment_opted
     assert!(!marked(&run.data_dir()).is_empty());
     let lines = std::fs::read_to_string(run.log_lines()).expect("text");
     assert!(!lines.contains(MARK), "raw logging is about the decision log, not about lines");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_attribute_is_private_from_the_mark_on_in_every_project_of_its_organization() {
+    let run = Run::new();
+    let server = run.start();
+    let person = Person::sign_in(&server.url).await;
+    let shops = [Shop::open(&person).await, Shop::open_as(&person, "second").await];
+    for shop in &shops {
+        shop.wait_until_served(&person.http, &server.url).await;
+        wait_until_kept(&person, shop, "somebody", |badge| badge == "B-77").await;
+    }
+    person.post("/api/attributes", badge(true)).await;
+    let mut kept = Vec::new();
+    for shop in &shops {
+        kept.push(wait_until_kept(&person, shop, "somebody", |badge| badge.starts_with("p1_")).await);
+    }
+    assert_ne!(kept[0], kept[1], "each environment has a key of its own");
+    // Not offered any more, it is private still; without the mark it is not.
+    person.put("/api/attributes/user.badge/deactivate", json!({})).await;
+    let later = Shop::open_as(&person, "third").await;
+    later.wait_until_served(&person.http, &server.url).await;
+    wait_until_kept(&person, &later, "somebody", |badge| badge.starts_with("p1_")).await;
+    person.put("/api/attributes/user.badge", json!({ "private": false })).await;
+    for shop in &shops {
+        wait_until_kept(&person, shop, "somebody", |badge| badge == "B-77").await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
