@@ -75,6 +75,9 @@ pub const ATTRIBUTE_NAME_CHARACTERS_MAX: usize = 64;
 /// far below what the log takes.
 pub const RAW_VALUE_BYTES_MAX: usize = 1024;
 
+/// Calls in one batch at most; like decisions, so that calls without decisions do not make a giant.
+pub const BATCH_CALLS_MAX: usize = flagmint_schemas::limits::BATCH_DECISIONS_MAX;
+
 /// Bytes of texts after which a batch takes no more calls: with 8192 rows beside them and one call's overshoot it stays
 /// below the 8 MiB that the log takes as one record.
 pub const BATCH_TEXT_BYTES: usize = 2 << 20;

@@ -11,6 +11,7 @@ pub mod header;
 mod keys;
 mod packed;
 mod protobuf;
+mod rows;
 mod table;
 mod texts;
 mod view;
@@ -30,6 +31,7 @@ use crate::ids::{FlagId, KeyId, RuleId, VariationId};
 pub use codec::CodecError;
 pub use column::Texts;
 pub use header::{BatchHeader, Codec, HeaderError};
+pub use rows::BatchRows;
 pub use table::{CallColumns, CallerColumns, ContextColumns, DecisionColumns, OutcomeColumns};
 pub use view::BatchView;
 

@@ -1,14 +1,14 @@
 //! From buffers to batches: dense dictionaries of what the rows refer to, in batches of bounded size.
+//!
+//! The rows stay where requests put them: what they refer to is renumbered in place, and a batch is a stretch of a buffer. Copying them
+//! together would push as much again out of the caches that requests live on.
 
-use flagmint_schemas::batch::{Batch, Call, Caller, Codec, DecisionRow, ObservedContext, Outcome};
+use flagmint_schemas::batch::{BatchRows, Call, Caller, Codec, DecisionRow, ObservedContext, Outcome};
 use flagmint_schemas::limits::{BATCH_DECISIONS_MAX, PROTOBUF_DECISIONS_BELOW};
 
 use super::contexts::ContextRows;
 use super::environment::{Buffer, Row};
-use crate::limits::BATCH_TEXT_BYTES;
-
-/// Calls in one batch at most; like decisions, so that calls without decisions do not make a giant.
-const CALLS_MAX: usize = BATCH_DECISIONS_MAX;
+use crate::limits::{BATCH_CALLS_MAX, BATCH_TEXT_BYTES};
 
 /// Not in the batch yet.
 const ABSENT: u32 = u32::MAX;
@@ -19,8 +19,10 @@ pub(super) struct Scratch {
     caller_rows: Vec<u32>,
     outcome_rows: Vec<u32>,
     context_rows: ContextRows,
-    batch: Batch,
-    /// Bytes of texts in the batch's dictionary of outcomes.
+    callers: Vec<Caller>,
+    outcomes: Vec<Outcome>,
+    contexts: Vec<ObservedContext>,
+    /// Bytes of texts in the dictionary of outcomes.
     text_bytes: usize,
 }
 
@@ -31,13 +33,10 @@ impl Scratch {
         self.outcome_rows.clear();
         self.outcome_rows.resize(outcomes, ABSENT);
         self.context_rows.clear();
+        self.callers.clear();
+        self.outcomes.clear();
+        self.contexts.clear();
         self.text_bytes = 0;
-        let Batch { callers, outcomes, contexts, calls, decisions } = &mut self.batch;
-        callers.clear();
-        outcomes.clear();
-        contexts.clear();
-        calls.clear();
-        decisions.clear();
     }
 }
 
@@ -51,63 +50,119 @@ pub(super) struct Assembler<'a, E> {
     unknown_decisions: u64,
 }
 
-impl<'a, E: FnMut(&Batch)> Assembler<'a, E> {
+/// A stretch of a buffer: the first call and the first decision.
+#[derive(Clone, Copy, Default)]
+struct Place {
+    call: usize,
+    decision: usize,
+}
+
+impl<'a, E: FnMut(&Assembled<'_>)> Assembler<'a, E> {
     pub(super) fn new(callers: &'a [Caller], outcomes: &'a [Outcome], scratch: &'a mut Scratch, emit: E) -> Self {
-        scratch.start(callers.len(), outcomes.len());
         Self { callers, outcomes, emit, scratch, unknown_decisions: 0 }
     }
 
-    /// Takes the rows of a buffer in.
+    /// Makes batches of the rows of a buffer, which it leaves in no state to be used but cleared.
     pub(super) fn add(&mut self, buffer: &mut Buffer) {
-        let Buffer { calls, contexts, decisions, counts } = buffer;
-        let mut start = 0;
-        for (call, context) in calls.iter().zip(contexts.drain(..)) {
-            let rows = start..start + call.decisions as usize;
-            start = rows.end;
-            self.add_call(call, context, &decisions[rows.clone()], counts.get(rows).unwrap_or_default());
+        self.scratch.start(self.callers.len(), self.outcomes.len());
+        let (mut start, mut end) = (Place::default(), Place::default());
+        while end.call < buffer.calls.len() {
+            let decisions = buffer.calls[end.call].decisions as usize;
+            let next = Place { call: end.call + 1, decision: end.decision + decisions };
+            if !self.is_known(buffer, end, next) {
+                self.unknown_decisions += decisions as u64;
+                self.cut(buffer, start, end);
+                start = next;
+            } else {
+                if next.decision - start.decision > BATCH_DECISIONS_MAX || self.is_full(end.call - start.call) {
+                    self.cut(buffer, start, end);
+                    start = end;
+                }
+                self.renumber(buffer, end, next);
+            }
+            end = next;
         }
+        self.cut(buffer, start, end);
     }
 
-    /// `counts` is empty if each decision stands for one evaluation.
-    fn add_call(&mut self, call: &Call, context: Option<ObservedContext>, decisions: &[Row], counts: &[u32]) {
-        let is_known = |row: &Row| (row.outcome() as usize) < self.outcomes.len();
-        if call.caller as usize >= self.callers.len() || !decisions.iter().all(is_known) {
-            self.unknown_decisions += decisions.len() as u64;
-            return;
+    fn is_full(&self, calls: usize) -> bool {
+        let Scratch { context_rows, text_bytes, .. } = &*self.scratch;
+        calls >= BATCH_CALLS_MAX || context_rows.text_bytes() + text_bytes >= BATCH_TEXT_BYTES
+    }
+
+    fn is_known(&self, buffer: &Buffer, at: Place, next: Place) -> bool {
+        let outcomes = self.outcomes.len();
+        (buffer.calls[at.call].caller as usize) < self.callers.len()
+            && buffer.decisions[at.decision..next.decision].iter().all(|row| (row.outcome() as usize) < outcomes)
+    }
+
+    /// Puts what a call refers to into the batch's dictionaries, and their rows into the call.
+    fn renumber(&mut self, buffer: &mut Buffer, at: Place, next: Place) {
+        let Scratch { caller_rows, outcome_rows, context_rows, callers, outcomes, contexts, text_bytes } =
+            &mut *self.scratch;
+        let call = &mut buffer.calls[at.call];
+        call.caller = dense(caller_rows, call.caller, self.callers, callers);
+        let context = buffer.contexts[at.call].take();
+        call.context = context.map_or(Call::NO_CONTEXT, |context| context_rows.row(contexts, context));
+        let outcomes_before = outcomes.len();
+        for row in &mut buffer.decisions[at.decision..next.decision] {
+            row.set_outcome(dense(outcome_rows, row.outcome(), self.outcomes, outcomes));
         }
-        let Scratch { context_rows, batch, text_bytes, .. } = &*self.scratch;
-        let is_full = batch.decisions.len() + decisions.len() > BATCH_DECISIONS_MAX
-            || batch.calls.len() >= CALLS_MAX
-            || context_rows.text_bytes() + text_bytes >= BATCH_TEXT_BYTES;
-        if is_full {
-            self.cut();
-        }
-        let Scratch { caller_rows, outcome_rows, context_rows, batch, text_bytes } = &mut *self.scratch;
-        let caller = dense(caller_rows, call.caller, self.callers, &mut batch.callers);
-        let context = context.map_or(Call::NO_CONTEXT, |context| context_rows.row(&mut batch.contexts, context));
-        batch.calls.push(Call { caller, context, ..*call });
-        let outcomes_before = batch.outcomes.len();
-        let rows = decisions.iter().enumerate().map(|(at, row)| DecisionRow {
-            outcome: dense(outcome_rows, row.outcome(), self.outcomes, &mut batch.outcomes),
-            bucket: row.bucket(),
-            count: counts.get(at).copied().unwrap_or(1),
-        });
-        batch.decisions.extend(rows);
-        let added = &batch.outcomes[outcomes_before..];
+        let added = &outcomes[outcomes_before..];
         *text_bytes += added.iter().map(|outcome| outcome.flag_key.len() + outcome.value_json.len()).sum::<usize>();
     }
 
-    fn cut(&mut self) {
-        if !self.scratch.batch.calls.is_empty() {
-            (self.emit)(&self.scratch.batch);
-            self.scratch.start(self.callers.len(), self.outcomes.len());
+    /// Hands the batch of this stretch on, if there is any call in it.
+    fn cut(&mut self, buffer: &Buffer, start: Place, end: Place) {
+        if start.call == end.call {
+            return;
         }
+        let Scratch { callers, outcomes, contexts, .. } = &*self.scratch;
+        let decisions = start.decision..end.decision;
+        (self.emit)(&Assembled {
+            callers,
+            outcomes,
+            contexts,
+            calls: &buffer.calls[start.call..end.call],
+            counts: buffer.counts.get(decisions.clone()).unwrap_or_default(),
+            decisions: &buffer.decisions[decisions],
+        });
+        self.scratch.start(self.callers.len(), self.outcomes.len());
     }
 
-    /// Hands the last batch on; returns the number of decisions that could not be placed in any.
-    pub(super) fn finish(mut self) -> u64 {
-        self.cut();
+    /// The number of decisions that could not be placed in any batch.
+    pub(super) const fn unknown_decisions(&self) -> u64 {
         self.unknown_decisions
+    }
+}
+
+/// A batch, where its rows are.
+pub(super) struct Assembled<'a> {
+    callers: &'a [Caller],
+    outcomes: &'a [Outcome],
+    contexts: &'a [ObservedContext],
+    pub(super) calls: &'a [Call],
+    pub(super) decisions: &'a [Row],
+    /// Empty if each decision stands for one evaluation.
+    counts: &'a [u32],
+}
+
+impl Assembled<'_> {
+    /// The codec that suits a batch of this size.
+    pub(super) fn codec(&self) -> Codec {
+        let is_small = self.decisions.len().max(self.calls.len()) < PROTOBUF_DECISIONS_BELOW;
+        if is_small { Codec::Protobuf } else { Codec::Short }
+    }
+
+    /// Appends the payload to `out`.
+    pub(super) fn encode_to(&self, codec: Codec, out: &mut Vec<u8>) {
+        let &Self { callers, outcomes, contexts, calls, decisions, counts } = self;
+        let row = |at: usize| {
+            let row = decisions[at];
+            DecisionRow { outcome: row.outcome(), bucket: row.bucket(), count: counts.get(at).copied().unwrap_or(1) }
+        };
+        BatchRows { callers, outcomes, contexts, calls, decisions: (0..decisions.len()).map(row) }
+            .encode_to(codec, out);
     }
 }
 
@@ -119,10 +174,4 @@ fn dense<T: Clone>(rows: &mut [u32], index: u32, all: &[T], dictionary: &mut Vec
         dictionary.push(all[index as usize].clone());
     }
     *row
-}
-
-/// The codec that suits a batch of this size.
-pub(super) fn codec_for(batch: &Batch) -> Codec {
-    let is_small = batch.decisions.len().max(batch.calls.len()) < PROTOBUF_DECISIONS_BELOW;
-    if is_small { Codec::Protobuf } else { Codec::Short }
 }

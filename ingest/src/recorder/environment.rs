@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use flagmint_schemas::batch::{Call, Caller, DecisionRow, ObservedContext, Outcome};
 use flagmint_schemas::decision::{ErrorCode, Transport, Trigger};
 use flagmint_schemas::ids::{EnvironmentId, KeyId, OrganizationId, ProjectId};
+use flagmint_schemas::limits::BATCH_DECISIONS_MAX;
 use indexmap::{Equivalent, IndexSet};
 use serde_json::{Map, Value};
 
@@ -119,6 +120,10 @@ impl Row {
         self.0 >> 8
     }
 
+    pub(super) fn set_outcome(&mut self, outcome: u32) {
+        self.0 = outcome << 8 | u32::from(self.bucket());
+    }
+
     pub(super) const fn bucket(self) -> u8 {
         self.0 as u8
     }
@@ -149,6 +154,23 @@ impl Buffer {
         if !counts.is_empty() {
             counts.resize(self.decisions.len(), 1);
         }
+    }
+
+    /// Takes the rows of another buffer over, if both together are no more than a batch takes.
+    pub(super) fn absorb(&mut self, other: &mut Self) -> bool {
+        let is_one_batch = self.decisions.len() + other.decisions.len() <= BATCH_DECISIONS_MAX
+            && self.calls.len() + other.calls.len() <= limits::BATCH_CALLS_MAX;
+        if is_one_batch {
+            if !(self.counts.is_empty() && other.counts.is_empty()) {
+                self.counts.resize(self.decisions.len(), 1);
+                self.counts.append(&mut other.counts);
+                self.counts.resize(self.decisions.len() + other.decisions.len(), 1);
+            }
+            self.calls.append(&mut other.calls);
+            self.contexts.append(&mut other.contexts);
+            self.decisions.append(&mut other.decisions);
+        }
+        is_one_batch
     }
 
     pub(super) fn clear(&mut self) {
@@ -359,5 +381,40 @@ impl EnvironmentRecorder {
             self.shared.wake_flusher();
         }
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn buffer(calls: &[&[u32]]) -> Buffer {
+        let mut buffer = Buffer::default();
+        for counts in calls {
+            buffer.extend(counts.iter().map(|&count| DecisionRow { outcome: count, bucket: 0, count }));
+            buffer.calls.push(CallFacts::default().call(counts.len()));
+            buffer.contexts.push(None);
+        }
+        buffer
+    }
+
+    #[test]
+    fn buffers_are_put_together_with_their_counts() {
+        let counted: [&[&[u32]]; 5] = [&[], &[&[1, 1], &[1]], &[&[1, 7, 1], &[]], &[&[3]], &[&[1], &[2, 1]]];
+        for first in counted {
+            for second in counted {
+                let mut both = buffer(first);
+                assert!(both.absorb(&mut buffer(second)));
+                let expected: Vec<u32> = [first, second].concat().concat();
+                let found: Vec<u32> = both.decisions.iter().map(|row| row.outcome()).collect();
+                assert_eq!((found, both.calls.len()), (expected.clone(), first.len() + second.len()));
+                assert_eq!(both.contexts.len(), both.calls.len());
+                let counts = if both.counts.is_empty() { vec![1; expected.len()] } else { both.counts };
+                assert_eq!(counts, expected);
+            }
+        }
+        let (mut large, half) = (Buffer::default(), vec![1; BATCH_DECISIONS_MAX / 2 + 1]);
+        assert!(large.absorb(&mut buffer(&[&half])) && !large.absorb(&mut buffer(&[&half])));
+        assert_eq!(large.decisions.len(), half.len());
     }
 }

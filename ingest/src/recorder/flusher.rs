@@ -8,12 +8,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use flagmint_schemas::batch::{Batch, BatchHeader};
+use flagmint_schemas::batch::BatchHeader;
 use flagmint_schemas::ids::EnvironmentId;
 use flagmint_schemas::limits::HEARTBEAT_INTERVAL_US;
 
 use super::Shared;
-use super::assemble::{Assembler, Scratch, codec_for};
+use super::assemble::{Assembled, Assembler, Scratch};
 use super::environment::{EnvironmentIdentity, EnvironmentState};
 use super::payloads::Payloads;
 use super::queue::{Item, Queue};
@@ -120,18 +120,24 @@ impl Flusher {
         // Callers are read after the buffers were taken, so each id in them is known.
         let callers = environment.callers();
         let (producer, payloads, mut items) = (self.producer, &self.payloads, Vec::new());
-        let emit = |batch: &Batch| {
+        let emit = |batch: &Assembled<'_>| {
             items.push(encode(producer, environment.identity, batch, payloads));
             // Where requests are answered on the same core, they wait for one batch at most, not for a whole flush.
             std::thread::yield_now();
         };
         let mut assembler = Assembler::new(&callers, &environment.outcomes, &mut self.scratch, emit);
-        for shard in filled {
-            let mut buffer = environment.spare(shard);
-            assembler.add(&mut buffer);
-            buffer.clear();
+        let mut buffers: Vec<_> = filled.into_iter().map(|shard| environment.spare(shard)).collect();
+        if let Some((first, others)) = buffers.split_first_mut() {
+            // Shards of little traffic are one batch, not one each.
+            for other in others {
+                if !first.absorb(other) {
+                    assembler.add(other);
+                }
+            }
+            assembler.add(first);
         }
-        let unknown_decisions = assembler.finish();
+        buffers.iter_mut().for_each(|buffer| buffer.clear());
+        let unknown_decisions = assembler.unknown_decisions();
         if unknown_decisions > 0 {
             tracing::error!(
                 unknown_decisions,
@@ -161,8 +167,8 @@ impl Flusher {
     }
 }
 
-fn encode(producer: u128, identity: EnvironmentIdentity, batch: &Batch, payloads: &Payloads) -> Item {
-    let codec = codec_for(batch);
+fn encode(producer: u128, identity: EnvironmentIdentity, batch: &Assembled<'_>, payloads: &Payloads) -> Item {
+    let codec = batch.codec();
     let times = || batch.calls.iter().map(|call| call.event_time_us);
     let header = BatchHeader {
         codec,

@@ -440,10 +440,17 @@ async fn nonsense_is_bounded_and_counted() {
     let ids: std::collections::HashSet<u32> =
         (0..5_000).map(|number| environment.caller(caller(&format!("s{number}"))).number()).collect();
     assert!(ids.len() <= limits::CALLERS_MAX);
-    assert!(environment.record(facts(wall_clock_us()), &[(20, 0), (0, 0)]));
+    for rows in [&[(1, 0), (2, 0)][..], &[(20, 0), (0, 0)], &[(3, 0)]] {
+        assert!(environment.record(facts(wall_clock_us()), rows));
+    }
     recorder.drain().await.unwrap();
     check_balance(recorder.stats());
     assert_eq!(recorder.stats().refused_decisions, 2);
+    // What stood around it is in the log.
+    let flags = |(_, batch, _): &(BatchHeader, Batch, Record)| -> Vec<String> {
+        batch.decisions.iter().map(|row| batch.outcomes[row.outcome as usize].flag_key.clone()).collect()
+    };
+    assert_eq!(read_all(&log).await.iter().flat_map(flags).collect::<Vec<_>>(), ["flag-1", "flag-2", "flag-3"]);
 }
 
 /// Bytes of the spool's files.

@@ -59,8 +59,7 @@ impl Batch {
         match codec {
             Codec::Arrow => arrow_ipc::encode(self, out),
             Codec::Protobuf => protobuf::encode(self, out),
-            Codec::Packed => packed::encode(self, Form::Full, out),
-            Codec::Short => packed::encode(self, Form::Short, out),
+            Codec::Packed | Codec::Short => self.rows().encode_to(codec, out),
         }
     }
 

@@ -18,7 +18,7 @@
 use arrow::buffer::Buffer;
 
 use super::table::{CallColumns, CallerColumns, ContextColumns, DecisionColumns, OutcomeColumns};
-use super::{Batch, BatchView, CodecError};
+use super::{BatchRows, BatchView, CodecError, DecisionRow};
 use crate::limits::PACKED_ROWS_MAX;
 
 /// Which of the two codecs.
@@ -39,21 +39,25 @@ pub struct Packer<'a> {
 const TABLES: usize = 5;
 
 /// Bytes to reserve for a batch: what its dictionaries and the fixed part usually take. Being wrong costs a copy.
-fn estimate_bytes(batch: &Batch) -> usize {
+fn estimate_bytes(batch: &BatchRows<'_, impl ExactSizeIterator>) -> usize {
     1024 + batch.outcomes.len() * 128 + batch.contexts.len() * 64 + batch.calls.len() * 24 + batch.decisions.len() * 3
 }
 
-pub(super) fn encode(batch: &Batch, form: Form, out: &mut Vec<u8>) {
+pub(super) fn encode(
+    batch: &BatchRows<'_, impl ExactSizeIterator<Item = DecisionRow> + Clone>,
+    form: Form,
+    out: &mut Vec<u8>,
+) {
     out.reserve(estimate_bytes(batch));
     let rows: [usize; TABLES] =
         [batch.callers.len(), batch.outcomes.len(), batch.contexts.len(), batch.calls.len(), batch.decisions.len()];
     rows.iter().for_each(|&rows| out.extend_from_slice(&(rows as u32).to_le_bytes()));
     let packer = &mut Packer { out, form };
-    CallerColumns::pack(&batch.callers, packer);
-    OutcomeColumns::pack(&batch.outcomes, packer);
-    ContextColumns::pack(&batch.contexts, packer);
-    CallColumns::pack(&batch.calls, packer);
-    DecisionColumns::pack(&batch.decisions, packer);
+    CallerColumns::pack(batch.callers, packer);
+    OutcomeColumns::pack(batch.outcomes, packer);
+    ContextColumns::pack(batch.contexts, packer);
+    CallColumns::pack(batch.calls, packer);
+    DecisionColumns::pack(batch.decisions.clone(), packer);
 }
 
 pub(super) fn decode(payload: Buffer, form: Form) -> Result<BatchView, CodecError> {

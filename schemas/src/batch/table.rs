@@ -15,9 +15,10 @@ use super::keys::ContextKeys;
 use super::packed::{Packed, Packer};
 use super::{Call, Caller, CodecError, DecisionRow, ObservedContext, Outcome};
 
-/// Declares a table: its columns in order, each with its type and how it is taken from a row.
+/// Declares a table: its columns in order, each with its type and how it is taken from a row; and what rows are packed from, with the
+/// method that goes through it once more.
 macro_rules! table {
-    ($(#[$doc:meta])* $name:ident($table:literal) of $row:ty as $it:ident {
+    ($(#[$doc:meta])* $name:ident($table:literal) of $row:ty as $it:ident, packed from $rows:ty => $each:ident {
         $($(#[$column_doc:meta])* $column:ident: $array:ty = $value:expr,)+
     }) => {
         $(#[$doc])*
@@ -69,8 +70,8 @@ macro_rules! table {
                 })
             }
 
-            pub(super) fn pack(rows: &[$row], packer: &mut Packer<'_>) {
-                $(<$array as Column>::pack(rows.iter().map(|$it| $value), packer);)+
+            pub(super) fn pack(rows: $rows, packer: &mut Packer<'_>) {
+                $(<$array as Column>::pack(rows.$each().map(|$it| $value), packer);)+
             }
 
             pub(super) fn unpack(source: &mut Packed, rows: usize) -> Result<Self, CodecError> {
@@ -92,7 +93,7 @@ macro_rules! table {
 
 table! {
     /// Dictionary of callers.
-    CallerColumns("callers") of Caller as row {
+    CallerColumns("callers") of Caller as row, packed from &[Caller] => iter {
         /// Key ids.
         key: FixedSizeBinaryArray = row.key.0,
         /// Codes of `Transport`.
@@ -114,7 +115,7 @@ table! {
 
 table! {
     /// Dictionary of outcomes.
-    OutcomeColumns("outcomes") of Outcome as row {
+    OutcomeColumns("outcomes") of Outcome as row, packed from &[Outcome] => iter {
         /// Flag ids.
         flag: FixedSizeBinaryArray = row.flag.0,
         /// Flag keys.
@@ -140,7 +141,7 @@ table! {
 
 table! {
     /// Dictionary of contexts, see [`ObservedContext`].
-    ContextColumns("contexts") of ObservedContext as row {
+    ContextColumns("contexts") of ObservedContext as row, packed from &[ObservedContext] => iter {
         /// `user`, `organization`, `multi`, or empty.
         kind: StringArray = &*row.kind,
         /// Pseudonyms of the keys.
@@ -156,7 +157,7 @@ table! {
 
 table! {
     /// One row per call, see [`Call`].
-    CallColumns("calls") of Call as row {
+    CallColumns("calls") of Call as row, packed from &[Call] => iter {
         /// Call ids, big-endian.
         call_id: FixedSizeBinaryArray = Uuid::from_u128(row.call_id),
         /// Event times, microseconds since the Unix epoch.
@@ -188,7 +189,8 @@ table! {
 
 table! {
     /// One row per decision, see [`DecisionRow`].
-    DecisionColumns("decisions") of DecisionRow as row {
+    DecisionColumns("decisions") of DecisionRow as row,
+    packed from impl ExactSizeIterator<Item = DecisionRow> + Clone => clone {
         /// Indexes of outcomes.
         outcome: UInt32Array = row.outcome,
         /// Buckets, or [`DecisionRow::NO_BUCKET`].
