@@ -11,10 +11,13 @@
 //! - a distinct user of a flag on the day of that minute, a distinct context of an environment on the day of the append, by its key
 //!   or, without one, its user key;
 //! - a call that failed before evaluation in `usage.failed_calls` and in a row of `decisions` without a flag, which is no decision;
-//! - a context without a key in no row of `contexts`, since it cannot be told from others.
+//! - a context without a key in no row of `contexts`, since it cannot be told from others;
+//! - whatever is in a row of `decisions` with a flag also in the row of `flags` of its flag's hour and in that of `totals` of its minute, with its
+//!   latency; a distinct user of a flag also among the `users` of all flags.
 //!
 //! So per environment: `ledger.produced = counted + duplicate_decisions + parked_decisions`, and `ledger.counted` = sum of
-//! `decisions.count` over rows with a flag = sum of `latency.count` + sum of `decisions.count` over what clients report. `produced` is what
+//! `decisions.count` over rows with a flag = sum of `latency.count` + sum of `decisions.count` over what clients report
+//! = sum of `served + reported + app_errors + goals` of `flags` and, again, of `totals`. `produced` is what
 //! the headers announce, plus, for a client's report of several evaluations in one row, those beyond the first.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
@@ -30,8 +33,10 @@ mod keys;
 mod lanes;
 mod producers;
 mod profile;
+mod rows;
 mod sightings;
 mod sums;
+mod tallies;
 mod time;
 mod uniques;
 
@@ -253,7 +258,7 @@ impl PartitionFold {
         self.closed.len()
     }
 
-    /// Hands over the changed counts of the open chunk: decisions, latencies and meters, as they are now. They vouch for nothing, so there is no
+    /// Hands over the changed counts of the open chunk: decisions, latencies, totals and meters, as they are now. They vouch for nothing, so there is no
     /// position; [`Self::emit`] still has the rest. `None` if a chunk was closed, since only all of its cells together may follow.
     pub fn emit_counts(&mut self) -> Option<Emitted> {
         if !self.closed.is_empty() {

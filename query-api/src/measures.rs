@@ -48,8 +48,11 @@ impl Counts {
     }
 }
 
-/// The numbers of each row of an answer that has `measure`, `reason` and `count`.
+/// The numbers of each row of an answer from `totals` or `flags`, or of one that has `measure`, `reason` and `count`.
 pub(crate) fn counts_by_row(rows: &Rows) -> Result<Vec<Counts>, ApiError> {
+    if rows.batch.column_by_name("served").is_some() {
+        return added_up(rows);
+    }
     let (measures, reasons) = (column::<u8>(rows, "measure")?, column::<u8>(rows, "reason")?);
     let counts = column::<u64>(rows, "count")?;
     let row = |((measure, reason), count): ((u8, u8), u64)| {
@@ -58,6 +61,24 @@ pub(crate) fn counts_by_row(rows: &Rows) -> Result<Vec<Counts>, ApiError> {
         row
     };
     Ok(measures.into_iter().zip(reasons).zip(counts).map(row).collect())
+}
+
+/// The numbers of rows that have them side by side; those not asked for are 0.
+fn added_up(rows: &Rows) -> Result<Vec<Counts>, ApiError> {
+    let numbers = |name| match rows.batch.column_by_name(name) {
+        Some(_) => column::<u64>(rows, name),
+        None => Ok(vec![0; rows.batch.num_rows()]),
+    };
+    let (served, reported, errors) = (numbers("served")?, numbers("reported")?, numbers("errors")?);
+    let (app_errors, goals) = (numbers("app_errors")?, numbers("goals")?);
+    let row = |row: usize| Counts {
+        served: served[row],
+        reported: reported[row],
+        errors: errors[row],
+        app_errors: app_errors[row],
+        goals: goals[row],
+    };
+    Ok((0..rows.batch.num_rows()).map(row).collect())
 }
 
 impl std::ops::AddAssign for Counts {
@@ -81,10 +102,11 @@ pub(crate) struct Timing {
 }
 
 impl Timing {
-    /// The times of each row of an answer from `latency`.
+    /// The times of each row of an answer from `latency` or `totals`.
     pub(crate) fn by_row(rows: &Rows) -> Result<Vec<Self>, ApiError> {
         let (latencies, evaluations) = (column::<u64>(rows, "latency_us")?, column::<u64>(rows, "evaluation_ns")?);
-        let (counts, buckets) = (column::<u64>(rows, "count")?, column::<Vec<u8>>(rows, "buckets")?);
+        let count = if rows.batch.column_by_name("served").is_some() { "served" } else { "count" };
+        let (counts, buckets) = (column::<u64>(rows, count)?, column::<Vec<u8>>(rows, "buckets")?);
         let sums = counts.into_iter().zip(latencies).zip(evaluations);
         sums.zip(buckets)
             .map(|(((served, latency_us), evaluation_ns), buckets)| {

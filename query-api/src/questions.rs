@@ -33,6 +33,7 @@ impl Scope {
             filters: one("project", self.project).into_iter().chain(one("environment", self.environment)).collect(),
             group_by: Vec::new(),
             period: Period::Whole,
+            values: None,
             having: None,
             page: None,
         }
@@ -41,6 +42,20 @@ impl Scope {
     /// Decisions that count in analytics.
     pub(crate) fn decisions(self, span: Span, group_by: &[&'static str]) -> RollupQuery {
         counted(self.question(Table::Decisions, span.range_us())).by(group_by)
+    }
+
+    /// The numbers of each flag's decisions that count in analytics: from its few rows by the hour, unless the span ends between hours.
+    pub(crate) fn by_flag(self, span: Span) -> RollupQuery {
+        if span.range_us() == span.hours_us() {
+            counted(self.question(Table::Flags, span.range_us())).by(&["flag"])
+        } else {
+            self.decisions(span, &["flag", "measure", "reason"])
+        }
+    }
+
+    /// What the decisions of all flags that count in analytics add up to.
+    pub(crate) fn totals(self, span: Span) -> RollupQuery {
+        counted(self.question(Table::Totals, span.range_us()))
     }
 
     /// Latencies of the decisions that count in analytics.
@@ -55,6 +70,11 @@ impl Scope {
             question.filters.push(Filter::IdIn("variation", vec![Uuid::nil()]));
         }
         question
+    }
+
+    /// Distinct user keys of all flags together.
+    pub(crate) fn users(self, span: Span) -> RollupQuery {
+        self.question(Table::Users, span.days_us())
     }
 
     /// The ledger's sums: whatever was late or lost was so for an environment, not for a flag.
@@ -78,6 +98,9 @@ pub(crate) trait Refine: Sized {
 
     /// Some flags alone.
     fn of_flags(self, flags: &[FlagId]) -> Self;
+
+    /// Some values alone, in the table's order.
+    fn only(self, values: &[&'static str]) -> Self;
 }
 
 impl Refine for RollupQuery {
@@ -93,6 +116,11 @@ impl Refine for RollupQuery {
 
     fn of_flags(mut self, flags: &[FlagId]) -> Self {
         self.filters.push(Filter::IdIn("flag", flags.iter().map(|flag| flag.0).collect()));
+        self
+    }
+
+    fn only(mut self, values: &[&'static str]) -> Self {
+        self.values = Some(values.to_vec());
         self
     }
 }

@@ -3,7 +3,8 @@
 -- A table named like a rollup holds cells as emitted: keyed by the chunk of the log that they were folded from, merged by maximum,
 -- so that an emission may be lost, repeated or late. A sketch is a text whose greatest value is the latest one (its weight,
 -- big-endian, then its stored form: docs/decisions/0006-clickhouse.md). Tables `_hour` and `_day` hold what closed hours
--- and days were rewritten into, without chunks, `_total_` the same for all flags together; only those generations count that the newest row of `rewrites` names.
+-- and days were rewritten into, without chunks, `_project_` the same for all environments of a project together; only those generations count that
+-- the newest row of `rewrites` names. Rows with sketches are wide, so their granules are small: a question about some flags reads few others.
 --
 -- {on_cluster} and {engine …} are filled in by store/src/clickhouse/ddl.rs. Times are microseconds since the Unix epoch.
 -- A comment that stands alone begins a line with two hyphens; statements end with a semicolon at the end of a line.
@@ -75,7 +76,7 @@ CREATE TABLE IF NOT EXISTS `decisions_day` {on_cluster}
     `generation` UInt64
 )
 ENGINE = {engine MergeTree}
-PARTITION BY (intDiv(`time_us`, 86400000000), `generation`)
+PARTITION BY (intDiv(`time_us`, 691200000000), `generation`)
 ORDER BY (`organization`, `project`, `environment`, `flag`, `variation`, `reason`, `error_code`, `rule`, `source`, `measure`, `counting`, `time_us`)
 SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
 
@@ -101,7 +102,7 @@ ENGINE = {engine AggregatingMergeTree}
 PARTITION BY intDiv(`time_us`, 86400000000)
 PRIMARY KEY (`organization`, `project`, `environment`, intDiv(`time_us`, 3600000000), `flag`)
 ORDER BY (`organization`, `project`, `environment`, intDiv(`time_us`, 3600000000), `flag`, `counting`, `time_us`, `epoch`, `partition`, `chunk`)
-SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, index_granularity = 256;
 
 CREATE TABLE IF NOT EXISTS `latency_hour` {on_cluster}
 (
@@ -119,8 +120,8 @@ CREATE TABLE IF NOT EXISTS `latency_hour` {on_cluster}
 )
 ENGINE = {engine MergeTree}
 PARTITION BY (intDiv(`time_us`, 86400000000), `generation`)
-ORDER BY (`organization`, `project`, `environment`, `flag`, `counting`, `time_us`)
-SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
+ORDER BY (`organization`, `project`, `flag`, `environment`, `counting`, `time_us`)
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, index_granularity = 256;
 
 CREATE TABLE IF NOT EXISTS `latency_day` {on_cluster}
 (
@@ -137,8 +138,260 @@ CREATE TABLE IF NOT EXISTS `latency_day` {on_cluster}
     `generation` UInt64
 )
 ENGINE = {engine MergeTree}
+PARTITION BY (intDiv(`time_us`, 691200000000), `generation`)
+ORDER BY (`organization`, `project`, `flag`, `environment`, `counting`, `time_us`)
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, index_granularity = 256;
+
+CREATE TABLE IF NOT EXISTS `latency_project_hour` {on_cluster}
+(
+    `organization` FixedString(16),
+    `project` FixedString(16),
+    `flag` FixedString(16),
+    `counting` UInt8,
+    `time_us` Int64 CODEC(Delta, LZ4),
+    `count` UInt64,
+    `latency_us` UInt64,
+    `evaluation_ns` UInt64,
+    `buckets` String,
+    `generation` UInt64
+)
+ENGINE = {engine MergeTree}
+PARTITION BY (intDiv(`time_us`, 86400000000), `generation`)
+ORDER BY (`organization`, `project`, `flag`, `counting`, `time_us`)
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, index_granularity = 256;
+
+CREATE TABLE IF NOT EXISTS `latency_project_day` {on_cluster}
+(
+    `organization` FixedString(16),
+    `project` FixedString(16),
+    `flag` FixedString(16),
+    `counting` UInt8,
+    `time_us` Int64 CODEC(Delta, LZ4),
+    `count` UInt64,
+    `latency_us` UInt64,
+    `evaluation_ns` UInt64,
+    `buckets` String,
+    `generation` UInt64
+)
+ENGINE = {engine MergeTree}
+PARTITION BY (intDiv(`time_us`, 691200000000), `generation`)
+ORDER BY (`organization`, `project`, `flag`, `counting`, `time_us`)
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, index_granularity = 256;
+
+-- Decisions by flag and hour, for questions about all flags.
+CREATE TABLE IF NOT EXISTS `flags` {on_cluster}
+(
+    `organization` FixedString(16),
+    `project` FixedString(16),
+    `environment` FixedString(16),
+    `flag` FixedString(16),
+    `counting` UInt8,
+    `time_us` Int64 CODEC(Delta, LZ4),
+    `epoch` UInt64,
+    `partition` UInt32,
+    `chunk` UInt64 CODEC(Delta, LZ4),
+    `served` SimpleAggregateFunction(max, UInt64),
+    `reported` SimpleAggregateFunction(max, UInt64),
+    `errors` SimpleAggregateFunction(max, UInt64),
+    `app_errors` SimpleAggregateFunction(max, UInt64),
+    `goals` SimpleAggregateFunction(max, UInt64),
+    INDEX `rewritten` (`time_us`, `partition`, `epoch`, `chunk`) TYPE minmax GRANULARITY 1
+)
+ENGINE = {engine AggregatingMergeTree}
+PARTITION BY intDiv(`time_us`, 86400000000)
+PRIMARY KEY (`organization`, `project`, `environment`, `time_us`, `flag`)
+ORDER BY (`organization`, `project`, `environment`, `time_us`, `flag`, `counting`, `epoch`, `partition`, `chunk`)
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, index_granularity = 1024;
+
+CREATE TABLE IF NOT EXISTS `flags_hour` {on_cluster}
+(
+    `organization` FixedString(16),
+    `project` FixedString(16),
+    `environment` FixedString(16),
+    `flag` FixedString(16),
+    `counting` UInt8,
+    `time_us` Int64 CODEC(Delta, LZ4),
+    `served` UInt64,
+    `reported` UInt64,
+    `errors` UInt64,
+    `app_errors` UInt64,
+    `goals` UInt64,
+    `generation` UInt64
+)
+ENGINE = {engine MergeTree}
 PARTITION BY (intDiv(`time_us`, 86400000000), `generation`)
 ORDER BY (`organization`, `project`, `environment`, `flag`, `counting`, `time_us`)
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
+
+CREATE TABLE IF NOT EXISTS `flags_day` {on_cluster}
+(
+    `organization` FixedString(16),
+    `project` FixedString(16),
+    `environment` FixedString(16),
+    `flag` FixedString(16),
+    `counting` UInt8,
+    `time_us` Int64 CODEC(Delta, LZ4),
+    `served` UInt64,
+    `reported` UInt64,
+    `errors` UInt64,
+    `app_errors` UInt64,
+    `goals` UInt64,
+    `generation` UInt64
+)
+ENGINE = {engine MergeTree}
+PARTITION BY (intDiv(`time_us`, 2764800000000), `generation`)
+ORDER BY (`organization`, `project`, `environment`, `flag`, `counting`, `time_us`)
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
+
+CREATE TABLE IF NOT EXISTS `flags_project_hour` {on_cluster}
+(
+    `organization` FixedString(16),
+    `project` FixedString(16),
+    `flag` FixedString(16),
+    `counting` UInt8,
+    `time_us` Int64 CODEC(Delta, LZ4),
+    `served` UInt64,
+    `reported` UInt64,
+    `errors` UInt64,
+    `app_errors` UInt64,
+    `goals` UInt64,
+    `generation` UInt64
+)
+ENGINE = {engine MergeTree}
+PARTITION BY (intDiv(`time_us`, 86400000000), `generation`)
+ORDER BY (`organization`, `project`, `flag`, `counting`, `time_us`)
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
+
+CREATE TABLE IF NOT EXISTS `flags_project_day` {on_cluster}
+(
+    `organization` FixedString(16),
+    `project` FixedString(16),
+    `flag` FixedString(16),
+    `counting` UInt8,
+    `time_us` Int64 CODEC(Delta, LZ4),
+    `served` UInt64,
+    `reported` UInt64,
+    `errors` UInt64,
+    `app_errors` UInt64,
+    `goals` UInt64,
+    `generation` UInt64
+)
+ENGINE = {engine MergeTree}
+PARTITION BY (intDiv(`time_us`, 2764800000000), `generation`)
+ORDER BY (`organization`, `project`, `flag`, `counting`, `time_us`)
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
+
+-- What all flags of an environment add up to.
+CREATE TABLE IF NOT EXISTS `totals` {on_cluster}
+(
+    `organization` FixedString(16),
+    `project` FixedString(16),
+    `environment` FixedString(16),
+    `counting` UInt8,
+    `time_us` Int64 CODEC(Delta, LZ4),
+    `epoch` UInt64,
+    `partition` UInt32,
+    `chunk` UInt64 CODEC(Delta, LZ4),
+    `served` SimpleAggregateFunction(max, UInt64),
+    `reported` SimpleAggregateFunction(max, UInt64),
+    `errors` SimpleAggregateFunction(max, UInt64),
+    `app_errors` SimpleAggregateFunction(max, UInt64),
+    `goals` SimpleAggregateFunction(max, UInt64),
+    `latency_us` SimpleAggregateFunction(max, UInt64),
+    `evaluation_ns` SimpleAggregateFunction(max, UInt64),
+    `buckets` SimpleAggregateFunction(max, String),
+    INDEX `rewritten` (`time_us`, `partition`, `epoch`, `chunk`) TYPE minmax GRANULARITY 1
+)
+ENGINE = {engine AggregatingMergeTree}
+PARTITION BY intDiv(`time_us`, 86400000000)
+PRIMARY KEY (`organization`, `project`, `environment`, intDiv(`time_us`, 3600000000))
+ORDER BY (`organization`, `project`, `environment`, intDiv(`time_us`, 3600000000), `counting`, `time_us`, `epoch`, `partition`, `chunk`)
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, index_granularity = 64;
+
+CREATE TABLE IF NOT EXISTS `totals_hour` {on_cluster}
+(
+    `organization` FixedString(16),
+    `project` FixedString(16),
+    `environment` FixedString(16),
+    `counting` UInt8,
+    `time_us` Int64 CODEC(Delta, LZ4),
+    `served` UInt64,
+    `reported` UInt64,
+    `errors` UInt64,
+    `app_errors` UInt64,
+    `goals` UInt64,
+    `latency_us` UInt64,
+    `evaluation_ns` UInt64,
+    `buckets` String,
+    `generation` UInt64
+)
+ENGINE = {engine MergeTree}
+PARTITION BY (intDiv(`time_us`, 86400000000), `generation`)
+ORDER BY (`organization`, `project`, `environment`, `counting`, `time_us`)
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
+
+CREATE TABLE IF NOT EXISTS `totals_day` {on_cluster}
+(
+    `organization` FixedString(16),
+    `project` FixedString(16),
+    `environment` FixedString(16),
+    `counting` UInt8,
+    `time_us` Int64 CODEC(Delta, LZ4),
+    `served` UInt64,
+    `reported` UInt64,
+    `errors` UInt64,
+    `app_errors` UInt64,
+    `goals` UInt64,
+    `latency_us` UInt64,
+    `evaluation_ns` UInt64,
+    `buckets` String,
+    `generation` UInt64
+)
+ENGINE = {engine MergeTree}
+PARTITION BY (intDiv(`time_us`, 2764800000000), `generation`)
+ORDER BY (`organization`, `project`, `environment`, `counting`, `time_us`)
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
+
+CREATE TABLE IF NOT EXISTS `totals_project_hour` {on_cluster}
+(
+    `organization` FixedString(16),
+    `project` FixedString(16),
+    `counting` UInt8,
+    `time_us` Int64 CODEC(Delta, LZ4),
+    `served` UInt64,
+    `reported` UInt64,
+    `errors` UInt64,
+    `app_errors` UInt64,
+    `goals` UInt64,
+    `latency_us` UInt64,
+    `evaluation_ns` UInt64,
+    `buckets` String,
+    `generation` UInt64
+)
+ENGINE = {engine MergeTree}
+PARTITION BY (intDiv(`time_us`, 86400000000), `generation`)
+ORDER BY (`organization`, `project`, `counting`, `time_us`)
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
+
+CREATE TABLE IF NOT EXISTS `totals_project_day` {on_cluster}
+(
+    `organization` FixedString(16),
+    `project` FixedString(16),
+    `counting` UInt8,
+    `time_us` Int64 CODEC(Delta, LZ4),
+    `served` UInt64,
+    `reported` UInt64,
+    `errors` UInt64,
+    `app_errors` UInt64,
+    `goals` UInt64,
+    `latency_us` UInt64,
+    `evaluation_ns` UInt64,
+    `buckets` String,
+    `generation` UInt64
+)
+ENGINE = {engine MergeTree}
+PARTITION BY (intDiv(`time_us`, 2764800000000), `generation`)
+ORDER BY (`organization`, `project`, `counting`, `time_us`)
 SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
 
 -- The meters by key, transport and SDK.
@@ -208,7 +461,7 @@ CREATE TABLE IF NOT EXISTS `usage_day` {on_cluster}
     `generation` UInt64
 )
 ENGINE = {engine MergeTree}
-PARTITION BY (intDiv(`time_us`, 86400000000), `generation`)
+PARTITION BY (intDiv(`time_us`, 2764800000000), `generation`)
 ORDER BY (`organization`, `project`, `environment`, `key`, `transport`, `sdk_name`, `sdk_version`, `time_us`)
 SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
 
@@ -229,9 +482,9 @@ CREATE TABLE IF NOT EXISTS `uniques` {on_cluster}
 )
 ENGINE = {engine AggregatingMergeTree}
 PARTITION BY intDiv(`time_us`, 86400000000)
-PRIMARY KEY (`organization`, `project`, `environment`, `time_us`, `flag`)
-ORDER BY (`organization`, `project`, `environment`, `time_us`, `flag`, `variation`, `epoch`, `partition`, `chunk`)
-SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
+PRIMARY KEY (`organization`, `project`, `time_us`, `flag`, `environment`)
+ORDER BY (`organization`, `project`, `time_us`, `flag`, `environment`, `variation`, `epoch`, `partition`, `chunk`)
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, index_granularity = 256;
 
 CREATE TABLE IF NOT EXISTS `uniques_day` {on_cluster}
 (
@@ -245,8 +498,56 @@ CREATE TABLE IF NOT EXISTS `uniques_day` {on_cluster}
     `generation` UInt64
 )
 ENGINE = {engine MergeTree}
-PARTITION BY (intDiv(`time_us`, 86400000000), `generation`)
-ORDER BY (`organization`, `project`, `environment`, `flag`, `variation`, `time_us`)
+PARTITION BY (intDiv(`time_us`, 691200000000), `generation`)
+ORDER BY (`organization`, `project`, `flag`, `environment`, `variation`, `time_us`)
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, index_granularity = 256;
+
+CREATE TABLE IF NOT EXISTS `uniques_project_day` {on_cluster}
+(
+    `organization` FixedString(16),
+    `project` FixedString(16),
+    `flag` FixedString(16),
+    `variation` FixedString(16),
+    `time_us` Int64 CODEC(Delta, LZ4),
+    `registers` String,
+    `generation` UInt64
+)
+ENGINE = {engine MergeTree}
+PARTITION BY (intDiv(`time_us`, 691200000000), `generation`)
+ORDER BY (`organization`, `project`, `flag`, `variation`, `time_us`)
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, index_granularity = 256;
+
+-- Distinct user keys of all flags of an environment, per day.
+CREATE TABLE IF NOT EXISTS `users` {on_cluster}
+(
+    `organization` FixedString(16),
+    `project` FixedString(16),
+    `environment` FixedString(16),
+    `time_us` Int64 CODEC(Delta, LZ4),
+    `epoch` UInt64,
+    `partition` UInt32,
+    `chunk` UInt64 CODEC(Delta, LZ4),
+    `registers` SimpleAggregateFunction(max, String),
+    INDEX `rewritten` (`time_us`, `partition`, `epoch`, `chunk`) TYPE minmax GRANULARITY 1
+)
+ENGINE = {engine AggregatingMergeTree}
+PARTITION BY intDiv(`time_us`, 86400000000)
+PRIMARY KEY (`organization`, `project`, `environment`, `time_us`)
+ORDER BY (`organization`, `project`, `environment`, `time_us`, `epoch`, `partition`, `chunk`)
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
+
+CREATE TABLE IF NOT EXISTS `users_day` {on_cluster}
+(
+    `organization` FixedString(16),
+    `project` FixedString(16),
+    `environment` FixedString(16),
+    `time_us` Int64 CODEC(Delta, LZ4),
+    `registers` String,
+    `generation` UInt64
+)
+ENGINE = {engine MergeTree}
+PARTITION BY (intDiv(`time_us`, 2764800000000), `generation`)
+ORDER BY (`organization`, `project`, `environment`, `time_us`)
 SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
 
 -- Contexts observed, per day.
@@ -343,83 +644,8 @@ CREATE TABLE IF NOT EXISTS `ledger_day` {on_cluster}
     `generation` UInt64
 )
 ENGINE = {engine MergeTree}
-PARTITION BY (intDiv(`time_us`, 86400000000), `generation`)
+PARTITION BY (intDiv(`time_us`, 2764800000000), `generation`)
 ORDER BY (`organization`, `project`, `environment`, `time_us`)
-SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
-
--- All flags of an environment added up, for questions that do not tell them apart.
-CREATE TABLE IF NOT EXISTS `decisions_total_hour` {on_cluster}
-(
-    `organization` FixedString(16),
-    `project` FixedString(16),
-    `environment` FixedString(16),
-    `reason` UInt8,
-    `error_code` UInt8,
-    `source` LowCardinality(String),
-    `measure` UInt8,
-    `counting` UInt8,
-    `time_us` Int64 CODEC(Delta, LZ4),
-    `count` UInt64,
-    `generation` UInt64
-)
-ENGINE = {engine MergeTree}
-PARTITION BY (intDiv(`time_us`, 86400000000), `generation`)
-ORDER BY (`organization`, `project`, `environment`, `time_us`, `reason`, `error_code`, `source`, `measure`, `counting`)
-SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
-
-CREATE TABLE IF NOT EXISTS `decisions_total_day` {on_cluster}
-(
-    `organization` FixedString(16),
-    `project` FixedString(16),
-    `environment` FixedString(16),
-    `reason` UInt8,
-    `error_code` UInt8,
-    `source` LowCardinality(String),
-    `measure` UInt8,
-    `counting` UInt8,
-    `time_us` Int64 CODEC(Delta, LZ4),
-    `count` UInt64,
-    `generation` UInt64
-)
-ENGINE = {engine MergeTree}
-PARTITION BY (intDiv(`time_us`, 86400000000), `generation`)
-ORDER BY (`organization`, `project`, `environment`, `time_us`, `reason`, `error_code`, `source`, `measure`, `counting`)
-SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
-
-CREATE TABLE IF NOT EXISTS `latency_total_hour` {on_cluster}
-(
-    `organization` FixedString(16),
-    `project` FixedString(16),
-    `environment` FixedString(16),
-    `counting` UInt8,
-    `time_us` Int64 CODEC(Delta, LZ4),
-    `count` UInt64,
-    `latency_us` UInt64,
-    `evaluation_ns` UInt64,
-    `buckets` String,
-    `generation` UInt64
-)
-ENGINE = {engine MergeTree}
-PARTITION BY (intDiv(`time_us`, 86400000000), `generation`)
-ORDER BY (`organization`, `project`, `environment`, `time_us`, `counting`)
-SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
-
-CREATE TABLE IF NOT EXISTS `latency_total_day` {on_cluster}
-(
-    `organization` FixedString(16),
-    `project` FixedString(16),
-    `environment` FixedString(16),
-    `counting` UInt8,
-    `time_us` Int64 CODEC(Delta, LZ4),
-    `count` UInt64,
-    `latency_us` UInt64,
-    `evaluation_ns` UInt64,
-    `buckets` String,
-    `generation` UInt64
-)
-ENGINE = {engine MergeTree}
-PARTITION BY (intDiv(`time_us`, 86400000000), `generation`)
-ORDER BY (`organization`, `project`, `environment`, `time_us`, `counting`)
 SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
 
 -- The chunks of the log as far as they are folded.

@@ -9,8 +9,8 @@ mod cells;
 mod column;
 
 pub use cells::{
-    ChunkCell, ContextCell, DecisionCell, LatencyCell, LedgerCell, UniqueCell, UsageCell, counting, measure,
-    table_columns,
+    ChunkCell, ContextCell, DecisionCell, FlagCell, LatencyCell, LedgerCell, TotalCell, UniqueCell, UsageCell,
+    UserCell, counting, measure, table_columns,
 };
 pub use column::{Cell, CellError, CellValue, Column, Role};
 
@@ -25,10 +25,16 @@ pub enum Table {
     Decisions,
     /// Latency histograms by flag per minute.
     Latency,
+    /// Decisions by flag per hour: the same as in `Decisions`, in few rows, for questions about all flags.
+    Flags,
+    /// Decisions and latency histograms of all flags together per minute: the same as in `Decisions` and `Latency`.
+    Totals,
     /// API calls and the other meters by key, transport, SDK per minute of append.
     Usage,
     /// Distinct user keys by flag and variation per day.
     Uniques,
+    /// Distinct user keys of all flags together per day: the union of those in `Uniques`.
+    Users,
     /// Contexts observed per day.
     Contexts,
     /// What became of each record and decision, by environment and hour of append.
@@ -39,8 +45,18 @@ pub enum Table {
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 7] =
-        [Self::Decisions, Self::Latency, Self::Usage, Self::Uniques, Self::Contexts, Self::Ledger, Self::Chunks];
+    pub const ALL: [Self; 10] = [
+        Self::Decisions,
+        Self::Latency,
+        Self::Flags,
+        Self::Totals,
+        Self::Usage,
+        Self::Uniques,
+        Self::Users,
+        Self::Contexts,
+        Self::Ledger,
+        Self::Chunks,
+    ];
 
     /// The table's name in every store.
     #[must_use]
@@ -48,8 +64,11 @@ impl Table {
         match self {
             Self::Decisions => "decisions",
             Self::Latency => "latency",
+            Self::Flags => "flags",
+            Self::Totals => "totals",
             Self::Usage => "usage",
             Self::Uniques => "uniques",
+            Self::Users => "users",
             Self::Contexts => "contexts",
             Self::Ledger => "ledger",
             Self::Chunks => "chunks",
@@ -83,10 +102,21 @@ impl Table {
         Arc::clone(&SCHEMAS[self as usize])
     }
 
-    /// Whether closed hours and days are rewritten into coarser rows: the tables whose time is a minute and that
+    /// What the times of its cells are multiples of, microseconds.
+    #[must_use]
+    pub const fn step_us(self) -> i64 {
+        const MINUTE_US: i64 = 60_000_000;
+        match self {
+            Self::Decisions | Self::Latency | Self::Totals | Self::Usage | Self::Chunks => MINUTE_US,
+            Self::Flags | Self::Ledger => 60 * MINUTE_US,
+            Self::Uniques | Self::Users | Self::Contexts => 24 * 60 * MINUTE_US,
+        }
+    }
+
+    /// Whether closed hours and days are rewritten into coarser rows: the tables whose time is a minute or an hour and that
     /// questions over long periods are asked of.
     #[must_use]
-    pub const fn is_minutely(self) -> bool {
-        matches!(self, Self::Decisions | Self::Latency | Self::Usage)
+    pub const fn has_coarse_rows(self) -> bool {
+        matches!(self, Self::Decisions | Self::Latency | Self::Flags | Self::Totals | Self::Usage)
     }
 }

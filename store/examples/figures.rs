@@ -160,6 +160,7 @@ fn questions() -> Vec<(&'static str, RollupQuery)> {
         ],
         group_by: vec!["flag", "variation"],
         period: Period::Whole,
+        values: None,
         having: None,
         page: None,
     };

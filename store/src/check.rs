@@ -28,11 +28,17 @@ pub(crate) fn check(query: &RollupQuery) -> Result<(), StoreError> {
             return refuse(table, name, "cannot be grouped by, or is named twice");
         }
     }
+    let values: Vec<&str> = query.wanted().map(|column| column.name).collect();
+    if let Some(wanted) = &query.values
+        && (*wanted != values || values.is_empty())
+    {
+        return refuse(table, &wanted.join(", "), "are not some of its values in its order");
+    }
     let answered = |name: &str| {
         table.column(name).filter(|column| match column.role {
             Role::Time => query.period != Period::Whole,
             Role::Dimension | Role::Chunk => query.group_by.contains(&column.name),
-            _ => true,
+            _ => values.contains(&column.name),
         })
     };
     let texts = query.having.iter().flat_map(|having| &having.columns);

@@ -15,7 +15,7 @@ use crate::{Filter, Having, Page, Period, RollupQuery, RollupStore, StoreError};
 pub use model::Model;
 use model::answered;
 pub use world::Value;
-use world::{DAYS, Random, START_US, Tick, dimension, from_batch, step_us, ticks};
+use world::{DAYS, Random, START_US, Tick, dimension, from_batch, ticks};
 
 /// A place where a store keeps its data.
 pub trait Backend {
@@ -124,6 +124,13 @@ async fn refuses_what_cannot_be_right<B: Backend>(backend: &B) {
         RollupQuery { group_by: vec!["nothing"], ..good.clone() },
         RollupQuery { group_by: vec!["flag", "flag"], ..good.clone() },
         RollupQuery { group_by: vec!["count"], ..good.clone() },
+        RollupQuery { values: Some(vec![]), ..good.clone() },
+        RollupQuery { values: Some(vec!["flag"]), ..good.clone() },
+        RollupQuery {
+            values: Some(vec!["count"]),
+            page: Some(Page { order_by: vec![("latency_us", true)], offset: 0, limit: 1 }),
+            ..whole(Table::Latency)
+        },
         RollupQuery { filters: vec![Filter::IdIn("reason", vec![])], ..good.clone() },
         RollupQuery { filters: vec![Filter::CodeIn("flag", vec![1])], ..good.clone() },
         RollupQuery { table: Table::Chunks, organization: Some(OrganizationId::NONE), ..good.clone() },
@@ -221,6 +228,7 @@ fn whole(table: Table) -> RollupQuery {
         filters: vec![],
         group_by: vec![],
         period: Period::Whole,
+        values: None,
         having: None,
         page: None,
     }
@@ -232,7 +240,7 @@ fn question(table: Table, random: &mut Random) -> RollupQuery {
     if !dimensions.is_empty() && random.one_in(2) {
         query.organization = Some(OrganizationId(Uuid::from_bytes([random.below(3) as u8; 16])));
     }
-    let unit = [step_us(table), HOUR_US, DAY_US][random.below(3) as usize].max(step_us(table));
+    let unit = [table.step_us(), HOUR_US, DAY_US][random.below(3) as usize].max(table.step_us());
     let mut time = || START_US + random.range(-DAY_US..(DAYS + 1) * DAY_US).div_euclid(unit) * unit;
     let (a, b) = (time(), time());
     query.time_us = a.min(b)..a.max(b);
@@ -245,6 +253,10 @@ fn question(table: Table, random: &mut Random) -> RollupQuery {
             let values: Vec<Value> = (0..random.below(3)).map(|_| dimension(column, random)).collect();
             query.filters.extend(filter(column.name, values));
         }
+    }
+    if random.one_in(4) {
+        let values = table.columns().iter().filter(|column| !column.role.is_key() && random.one_in(2));
+        query.values = Some(values.map(|column| column.name).collect()).filter(|values: &Vec<_>| !values.is_empty());
     }
     let texts = answered(&query)
         .into_iter()

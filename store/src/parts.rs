@@ -18,7 +18,7 @@ pub(crate) struct Parts {
 impl Parts {
     /// Whole days from day rows and whole hours from hour rows, as far as the period allows.
     pub(crate) fn new(table: Table, range: &Range<i64>, period: Period) -> Self {
-        if !table.is_minutely() {
+        if !table.has_coarse_rows() {
             return Self { base: non_empty([range.clone()]), hour: vec![], day: vec![] };
         }
         let hours = whole(range, HOUR_US);

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use arrow::array::RecordBatch;
 use flagmint_schemas::ids::OrganizationId;
-use flagmint_schemas::rollup::Table;
+use flagmint_schemas::rollup::{Column, Table};
 use uuid::Uuid;
 
 /// How time appears in the answer.
@@ -53,7 +53,7 @@ pub struct Page {
 }
 
 /// One question. The answer has the columns of `group_by` in order, then `time_us` unless `period` is `Whole`, then
-/// every non-key column of the table, merged. No cells, no rows: also without grouping.
+/// the wanted of the table's non-key columns, merged. No cells, no rows: also without grouping.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RollupQuery {
     /// The table.
@@ -68,10 +68,28 @@ pub struct RollupQuery {
     pub group_by: Vec<&'static str>,
     /// How time appears.
     pub period: Period,
+    /// Non-key columns wanted, in the table's order: sketches are large. `None` for all.
+    pub values: Option<Vec<&'static str>>,
     /// Condition on merged rows.
     pub having: Option<Having>,
     /// Part of the rows; `None` for all, in no particular order.
     pub page: Option<Page>,
+}
+
+impl RollupQuery {
+    /// The non-key columns wanted.
+    pub(crate) fn wanted(&self) -> impl Iterator<Item = &'static Column> + Clone {
+        wanted(self.table, self.values.as_deref())
+    }
+}
+
+/// The non-key columns of a table that are among `values`; all for `None`.
+pub(crate) fn wanted<'a>(
+    table: Table,
+    values: Option<&'a [&'static str]>,
+) -> impl Iterator<Item = &'static Column> + Clone + use<'a> {
+    let is_wanted = move |column: &&Column| values.is_none_or(|values| values.contains(&column.name));
+    table.columns().iter().filter(|column| !column.role.is_key()).filter(is_wanted)
 }
 
 /// Merged rows.

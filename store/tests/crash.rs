@@ -178,6 +178,7 @@ async fn compare(store: &ParquetStore, from_us: i64, step_us: i64, expected: &BT
         filters: vec![],
         group_by: vec!["flag"],
         period: if step_us == 60 * MINUTE_US { Period::Hour } else { Period::Day },
+        values: None,
         having: None,
         page: None,
     };

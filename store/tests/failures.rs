@@ -49,6 +49,7 @@ async fn calls(store: &ParquetStore) -> Result<u64, StoreError> {
         filters: vec![],
         group_by: vec!["organization", "project", "environment", "key", "transport", "sdk_name", "sdk_version"],
         period: Period::Whole,
+        values: None,
         having: None,
         page: None,
     };

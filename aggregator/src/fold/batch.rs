@@ -11,8 +11,7 @@ use flagmint_schemas::rollup::{counting, measure};
 use flagmint_schemas::sketch::latency::bucket_of;
 use uuid::Uuid;
 
-use super::cells::ABSENT;
-use super::chunk::{Chunk, Context, DecisionSlots};
+use super::chunk::{Chunk, Context};
 use super::hash;
 use super::keys::{Client, ContextKey, DecisionKey, UsageKey};
 use super::profile::{Profile, Sighting};
@@ -267,31 +266,26 @@ impl BatchFold<'_> {
             (true, false) => counting::UNCOUNTED,
             (true, true) => counting::COUNTED,
         };
-        let DecisionSlots { decision, latency, histogram, unique } = self.chunk.decision_slots(DecisionKey {
+        let reason = outcomes.reason()[row];
+        let slots = self.chunk.decision_slots(DecisionKey {
             environment: self.environment,
             source: key.source,
             flag: FlagId(Uuid::from_bytes(outcomes.flag()[row])),
             variation: VariationId(Uuid::from_bytes(outcomes.variation()[row])),
             rule: RuleId(Uuid::from_bytes(outcomes.rule()[row])),
             minute_us: key.minute_us,
-            reason: outcomes.reason()[row],
+            reason,
             error_code: outcomes.error_code()[row],
             measure: key.measure,
             counting,
         });
-        self.scratch.sums.open(class, outcome, histogram, unique, decision, latency);
+        self.scratch.sums.open(class, outcome, slots, (key.measure, reason));
     }
 
     /// Brings what the classes hold into the cells, and empties them.
     fn apply(&mut self) {
         for (target, sum) in self.scratch.sums.drain() {
-            self.chunk.decisions.change(target.decision).count += sum.count;
-            if target.latency != ABSENT {
-                let latency = self.chunk.latency.change(target.latency);
-                latency.count += sum.count;
-                latency.latency_us += sum.latency_us;
-                latency.evaluation_ns += sum.evaluation_ns;
-            }
+            self.chunk.add(&target, &sum);
         }
         for class in 0..self.scratch.used {
             let mut contexts = std::mem::take(&mut self.scratch.classes[class].contexts);

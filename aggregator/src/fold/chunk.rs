@@ -1,36 +1,35 @@
-//! The open chunk of a partition: its cells with their cumulative values, and the rows to emit.
+//! The open chunk of a partition: its cells with their cumulative values.
 
-use flagmint_schemas::rollup::{
-    ChunkCell, ContextCell, DecisionCell, LatencyCell, LedgerCell, UniqueCell, UsageCell, counting, measure,
-};
+use flagmint_schemas::rollup::{counting, measure};
 use indexmap::IndexSet;
 
 use super::batch::is_evaluation;
 use super::cells::{ABSENT, Cells};
-use super::emission::Emitted;
 use super::hash::Seeded;
 use super::histograms::{self, Histograms};
-use super::keys::{Client, ContextKey, DecisionKey, Environment, LatencyKey, LedgerKey, UsageKey};
+use super::keys::{Client, ContextKey, DecisionKey, Environment, FlagKey, LatencyKey, LedgerKey, TotalKey, UsageKey};
 use super::profile::Profile;
-use super::time::{day_of, minute_of};
-use super::uniques::{self, Changed, Uniques};
+use super::sums::{Sum, Target};
+use super::tallies::{Tallies, Total};
+use super::time::{day_of, hour_of, minute_of};
+use super::uniques::{self, Uniques};
 
 /// Decisions alike in one minute.
 #[derive(Debug)]
 pub(super) struct Decisions {
     pub count: u64,
-    /// As in [`DecisionSlots`].
-    latency: u32,
-    histogram: u32,
-    unique: u32,
+    slots: DecisionSlots,
 }
 
-/// Where decisions go that are alike. The cells of `latency` and `uniques` follow from the key of the one in `decisions`.
+/// Where decisions go that are alike. The cells of the other tables follow from the key of the one in `decisions`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct DecisionSlots {
     pub decision: u32,
     /// `ABSENT` for reports, which have no latency, and failures.
     pub latency: u32,
+    /// Their flag's hour and all flags' minute; `ABSENT` for failures.
+    pub flag: u32,
+    pub total: u32,
     /// Column on the board of the environment's minute; nobody's if there is no latency.
     pub histogram: u32,
     /// Column on the board of the environment's day; nobody's if they do not count in analytics.
@@ -43,7 +42,7 @@ pub(super) struct Latency {
     pub count: u64,
     pub latency_us: u64,
     pub evaluation_ns: u64,
-    place: histograms::Place,
+    pub place: histograms::Place,
 }
 
 /// Meters of one key in one minute.
@@ -102,20 +101,22 @@ pub(super) struct ChunkId {
 #[derive(Debug)]
 pub(super) struct Chunk {
     pub id: ChunkId,
-    start_us: i64,
+    pub start_us: i64,
     pub records: u64,
     pub next_offset: u64,
-    is_dirty: bool,
+    pub is_dirty: bool,
     pub environments: IndexSet<Environment, Seeded>,
     pub texts: IndexSet<Box<str>, Seeded>,
     pub clients: IndexSet<Client, Seeded>,
     pub decisions: Cells<DecisionKey, Decisions>,
     pub latency: Cells<LatencyKey, Latency>,
     pub histograms: Histograms,
+    pub flags: Cells<FlagKey, Tallies>,
+    pub totals: Cells<TotalKey, Total>,
     pub usage: Cells<UsageKey, Usage>,
     pub uniques: Uniques,
     pub contexts: Cells<ContextKey, Context>,
-    ledger: Cells<LedgerKey, Ledger>,
+    pub ledger: Cells<LedgerKey, Ledger>,
 }
 
 impl Chunk {
@@ -134,6 +135,8 @@ impl Chunk {
             decisions: Cells::new(hashing),
             latency: Cells::new(hashing),
             histograms: Histograms::new(hashing),
+            flags: Cells::new(hashing),
+            totals: Cells::new(hashing),
             usage: Cells::new(hashing),
             uniques: Uniques::new(hashing),
             contexts: Cells::new(hashing),
@@ -145,6 +148,8 @@ impl Chunk {
     pub fn cell_count(&self) -> usize {
         self.decisions.len()
             + self.latency.len()
+            + self.flags.len()
+            + self.totals.len()
             + self.usage.len()
             + self.uniques.len()
             + self.contexts.len()
@@ -176,7 +181,7 @@ impl Chunk {
 
     /// The ledger of an environment in the hour of `append_time_us`.
     pub fn ledger(&mut self, environment: u32, append_time_us: i64) -> &mut Ledger {
-        let hour_us = super::time::hour_of(append_time_us);
+        let hour_us = hour_of(append_time_us);
         let slot = self.ledger.slot(LedgerKey { environment, hour_us });
         self.ledger.change(slot)
     }
@@ -184,218 +189,58 @@ impl Chunk {
     /// The cells of decisions with this key.
     pub fn decision_slots(&mut self, key: DecisionKey) -> DecisionSlots {
         if let Some(decision) = self.decisions.find(&key) {
-            let &Decisions { latency, histogram, unique, .. } = self.decisions.get(decision).1;
-            return DecisionSlots { decision, latency, histogram, unique };
+            return self.decisions.get(decision).1.slots;
         }
-        let (mut latency, mut histogram, mut unique) = (ABSENT, histograms::NOBODY, uniques::NOBODY);
         let DecisionKey { environment, flag, variation, minute_us, counting, .. } = key;
+        let mut slots = DecisionSlots {
+            decision: self.decisions.len() as u32,
+            latency: ABSENT,
+            flag: ABSENT,
+            total: ABSENT,
+            histogram: histograms::NOBODY,
+            unique: uniques::NOBODY,
+        };
+        if !flag.is_none() {
+            let hour_us = hour_of(minute_us);
+            slots.flag = self.flags.slot(FlagKey { environment, counting, flag, hour_us });
+            slots.total = self.totals.slot_with(TotalKey { environment, counting, minute_us }, || {
+                let board = self.histograms.board(environment, minute_us);
+                Total { tallies: Tallies::default(), latency_us: 0, evaluation_ns: 0, board }
+            });
+        }
         if key.measure == measure::SERVED && !flag.is_none() {
-            latency = self.latency.slot_with(LatencyKey { environment, counting, flag, minute_us }, || {
-                let place = self.histograms.add(environment, minute_us);
+            slots.latency = self.latency.slot_with(LatencyKey { environment, counting, flag, minute_us }, || {
+                let place = self.histograms.add(environment, minute_us, counting);
                 Latency { count: 0, latency_us: 0, evaluation_ns: 0, place }
             });
-            histogram = self.latency.get(latency).1.place.column;
+            slots.histogram = self.latency.get(slots.latency).1.place.column;
         }
         if counting == counting::COUNTED && is_evaluation(key.measure) {
             let board = self.uniques.board(environment, day_of(minute_us));
-            unique = self.uniques.column(board, flag, variation);
+            slots.unique = self.uniques.column(board, flag, variation);
         }
-        let decision = self.decisions.slot_with(key, || Decisions { count: 0, latency, histogram, unique });
-        DecisionSlots { decision, latency, histogram, unique }
+        self.decisions.slot_with(key, || Decisions { count: 0, slots });
+        slots
     }
 
-    /// Hands over the cells that changed since the last time; all that remain if the chunk is `complete`.
-    pub fn emit(&mut self, complete: bool, out: &mut Emitted) {
-        if !(self.is_dirty || complete) {
-            return;
+    /// Adds what decisions of a batch add up to.
+    pub fn add(&mut self, target: &Target, sum: &Sum) {
+        let Target { slots, measure, reason, .. } = *target;
+        self.decisions.change(slots.decision).count += sum.count;
+        if slots.flag != ABSENT {
+            self.flags.change(slots.flag).add(measure, reason, sum.count);
+            let total = self.totals.change(slots.total);
+            total.tallies.add(measure, reason, sum.count);
+            if slots.latency != ABSENT {
+                total.latency_us += sum.latency_us;
+                total.evaluation_ns += sum.evaluation_ns;
+            }
         }
-        self.is_dirty = false;
-        self.emit_counts(out);
-        self.emit_uniques(out);
-        self.emit_contexts(out);
-        self.emit_ledger(out);
-        let ChunkId { epoch, partition, chunk } = self.id;
-        out.chunks.push(ChunkCell {
-            time_us: self.start_us,
-            epoch,
-            partition,
-            chunk,
-            records: self.records,
-            next_offset: self.next_offset,
-            complete: u64::from(complete),
-        });
-    }
-
-    /// Hands over those of them that are short and asked about by the minute.
-    pub fn emit_counts(&mut self, out: &mut Emitted) {
-        self.emit_decisions(out);
-        self.emit_latency(out);
-        self.emit_usage(out);
-    }
-
-    fn named(&self, environment: u32) -> Environment {
-        self.environments[environment as usize]
-    }
-
-    fn text_of(&self, number: u32) -> String {
-        self.texts[number as usize].to_string()
-    }
-
-    fn emit_decisions(&mut self, out: &mut Emitted) {
-        let ChunkId { epoch, partition, chunk } = self.id;
-        let dirty = self.decisions.take_dirty();
-        out.decisions.reserve(dirty.len());
-        for slot in dirty {
-            let (key, decisions) = self.decisions.get(slot);
-            let Environment { organization, project, environment } = self.named(key.environment);
-            out.decisions.push(DecisionCell {
-                organization,
-                project,
-                environment,
-                flag: key.flag,
-                variation: key.variation,
-                reason: key.reason,
-                error_code: key.error_code,
-                rule: key.rule,
-                source: self.text_of(key.source),
-                measure: key.measure,
-                counting: key.counting,
-                time_us: key.minute_us,
-                epoch,
-                partition,
-                chunk,
-                count: decisions.count,
-            });
-        }
-    }
-
-    fn emit_latency(&mut self, out: &mut Emitted) {
-        let ChunkId { epoch, partition, chunk } = self.id;
-        let dirty = self.latency.take_dirty();
-        let places: Vec<histograms::Place> = dirty.iter().map(|slot| self.latency.get(*slot).1.place).collect();
-        out.latency.reserve(dirty.len());
-        for (slot, buckets) in dirty.into_iter().zip(self.histograms.encode(&places)) {
-            let (key, latency) = self.latency.get(slot);
-            let Environment { organization, project, environment } = self.named(key.environment);
-            out.latency.push(LatencyCell {
-                organization,
-                project,
-                environment,
-                flag: key.flag,
-                counting: key.counting,
-                time_us: key.minute_us,
-                epoch,
-                partition,
-                chunk,
-                count: latency.count,
-                latency_us: latency.latency_us,
-                evaluation_ns: latency.evaluation_ns,
-                buckets,
-            });
-        }
-    }
-
-    fn emit_usage(&mut self, out: &mut Emitted) {
-        let ChunkId { epoch, partition, chunk } = self.id;
-        let dirty = self.usage.take_dirty();
-        out.usage.reserve(dirty.len());
-        for slot in dirty {
-            let (key, usage) = self.usage.get(slot);
-            let Environment { organization, project, environment } = self.named(key.environment);
-            out.usage.push(UsageCell {
-                organization,
-                project,
-                environment,
-                key: key.key,
-                transport: key.transport,
-                sdk_name: self.text_of(key.sdk_name),
-                sdk_version: self.text_of(key.sdk_version),
-                time_us: key.minute_us,
-                epoch,
-                partition,
-                chunk,
-                api_calls: usage.api_calls,
-                connections: usage.connections,
-                track_events: usage.track_events,
-                calls: usage.calls,
-                failed_calls: usage.failed_calls,
-            });
-        }
-    }
-
-    fn emit_uniques(&mut self, out: &mut Emitted) {
-        let ChunkId { epoch, partition, chunk } = self.id;
-        for Changed { environment, flag, variation, day_us, registers } in self.uniques.take_changed() {
-            let Environment { organization, project, environment } = self.named(environment);
-            out.uniques.push(UniqueCell {
-                organization,
-                project,
-                environment,
-                flag,
-                variation,
-                time_us: day_us,
-                epoch,
-                partition,
-                chunk,
-                registers,
-            });
-        }
-    }
-
-    fn emit_contexts(&mut self, out: &mut Emitted) {
-        let ChunkId { epoch, partition, chunk } = self.id;
-        let sdks: Vec<String> = self.clients.iter().map(Client::to_json).collect();
-        let dirty = self.contexts.take_dirty();
-        out.contexts.reserve(dirty.len());
-        for slot in dirty {
-            let (key, context) = self.contexts.get(slot);
-            let Environment { organization, project, environment } = self.named(key.environment);
-            out.contexts.push(ContextCell {
-                organization,
-                project,
-                environment,
-                kind: self.text_of(key.kind),
-                key: key.key.to_string(),
-                source: self.text_of(key.source),
-                time_us: key.day_us,
-                epoch,
-                partition,
-                chunk,
-                evaluations: context.evaluations,
-                first_seen_us: context.first_seen_us,
-                last_seen_us: context.last_seen_us,
-                profile: context.profile.render(&sdks[context.profile.client() as usize]),
-            });
-        }
-    }
-
-    fn emit_ledger(&mut self, out: &mut Emitted) {
-        let ChunkId { epoch, partition, chunk } = self.id;
-        let dirty = self.ledger.take_dirty();
-        out.ledger.reserve(dirty.len());
-        for slot in dirty {
-            let (key, ledger) = self.ledger.get(slot);
-            let Environment { organization, project, environment } = self.named(key.environment);
-            out.ledger.push(LedgerCell {
-                organization,
-                project,
-                environment,
-                time_us: key.hour_us,
-                epoch,
-                partition,
-                chunk,
-                records: ledger.records,
-                produced: ledger.produced,
-                counted: ledger.counted,
-                calls: ledger.calls,
-                duplicate_records: ledger.duplicate_records,
-                duplicate_decisions: ledger.duplicate_decisions,
-                parked_records: ledger.parked_records,
-                parked_decisions: ledger.parked_decisions,
-                gaps: ledger.gaps,
-                clamped: ledger.clamped,
-                estimated_missing: ledger.estimated_missing,
-            });
+        if slots.latency != ABSENT {
+            let latency = self.latency.change(slots.latency);
+            latency.count += sum.count;
+            latency.latency_us += sum.latency_us;
+            latency.evaluation_ns += sum.evaluation_ns;
         }
     }
 }

@@ -2,7 +2,8 @@
 
 use arrow::array::RecordBatch;
 use flagmint_schemas::rollup::{
-    Cell, ChunkCell, ContextCell, DecisionCell, LatencyCell, LedgerCell, Table, UniqueCell, UsageCell,
+    Cell, ChunkCell, ContextCell, DecisionCell, FlagCell, LatencyCell, LedgerCell, Table, TotalCell, UniqueCell,
+    UsageCell, UserCell,
 };
 
 /// Cells to be emitted, by table.
@@ -12,10 +13,16 @@ pub struct Emitted {
     pub decisions: Vec<DecisionCell>,
     /// Rows of `latency`.
     pub latency: Vec<LatencyCell>,
+    /// Rows of `flags`.
+    pub flags: Vec<FlagCell>,
+    /// Rows of `totals`.
+    pub totals: Vec<TotalCell>,
     /// Rows of `usage`.
     pub usage: Vec<UsageCell>,
     /// Rows of `uniques`.
     pub uniques: Vec<UniqueCell>,
+    /// Rows of `users`.
+    pub users: Vec<UserCell>,
     /// Rows of `contexts`.
     pub contexts: Vec<ContextCell>,
     /// Rows of `ledger`.
@@ -30,8 +37,11 @@ impl Emitted {
     pub fn len(&self) -> usize {
         self.decisions.len()
             + self.latency.len()
+            + self.flags.len()
+            + self.totals.len()
             + self.usage.len()
             + self.uniques.len()
+            + self.users.len()
             + self.contexts.len()
             + self.ledger.len()
             + self.chunks.len()
@@ -51,8 +61,11 @@ impl Emitted {
         }
         self.decisions.append(&mut other.decisions);
         self.latency.append(&mut other.latency);
+        self.flags.append(&mut other.flags);
+        self.totals.append(&mut other.totals);
         self.usage.append(&mut other.usage);
         self.uniques.append(&mut other.uniques);
+        self.users.append(&mut other.users);
         self.contexts.append(&mut other.contexts);
         self.ledger.append(&mut other.ledger);
         self.chunks.append(&mut other.chunks);
@@ -64,8 +77,11 @@ impl Emitted {
         let batches = [
             batch(&self.decisions),
             batch(&self.latency),
+            batch(&self.flags),
+            batch(&self.totals),
             batch(&self.usage),
             batch(&self.uniques),
+            batch(&self.users),
             batch(&self.contexts),
             batch(&self.ledger),
             batch(&self.chunks),

@@ -12,6 +12,9 @@ use super::lanes::{LANES, Lanes};
 /// Stands for the histogram that nobody asks for: decisions without a latency go there, so that all go the same way.
 pub(super) const NOBODY: u32 = 0;
 
+/// How what goes there counts: in no sum.
+const NO_COUNTING: u8 = u8::MAX;
+
 type Block = Lanes<u32, { BUCKETS / 64 }>;
 
 /// Where a histogram is.
@@ -32,14 +35,15 @@ pub(super) struct Histograms {
 
 #[derive(Debug)]
 struct Board {
-    columns: u32,
+    /// By column: how its decisions count in analytics.
+    countings: Vec<u8>,
     blocks: Vec<Block>,
 }
 
 impl Board {
-    fn add(&mut self) -> u32 {
-        let column = self.columns;
-        self.columns += 1;
+    fn add(&mut self, counting: u8) -> u32 {
+        let column = self.countings.len() as u32;
+        self.countings.push(counting);
         let (block, lane) = place(column);
         if block == self.blocks.len() {
             self.blocks.push(Block::default());
@@ -64,17 +68,17 @@ impl Histograms {
         let entry = self.boards.entry((environment, minute_us));
         let number = entry.index() as u32;
         entry.or_insert_with(|| {
-            let mut board = Board { columns: 0, blocks: Vec::new() };
-            board.add();
+            let mut board = Board { countings: Vec::new(), blocks: Vec::new() };
+            board.add(NO_COUNTING);
             board
         });
         number
     }
 
-    /// A new histogram of an environment's minute.
-    pub fn add(&mut self, environment: u32, minute_us: i64) -> Place {
+    /// A new histogram of an environment's minute, of decisions that count in one way.
+    pub fn add(&mut self, environment: u32, minute_us: i64, counting: u8) -> Place {
         let board = self.board(environment, minute_us);
-        Place { board, column: self.boards[board as usize].add() }
+        Place { board, column: self.boards[board as usize].add(counting) }
     }
 
     /// Adds values in one bucket to several histograms, each given by its column with the number of values.
@@ -114,6 +118,28 @@ impl Histograms {
             }
         }
         encoded
+    }
+
+    /// The stored forms of sums over all histograms of a board whose decisions count in one way, in the order of `sums`.
+    pub fn encode_sums(&self, sums: &[(u32, u8)]) -> Vec<Vec<u8>> {
+        let mut dense = vec![0; BUCKETS];
+        let encode = |&(number, counting): &(u32, u8)| {
+            let board = &self.boards[number as usize];
+            for (block, countings) in board.blocks.iter().zip(board.countings.chunks(LANES)) {
+                for (bucket, row) in block.rows() {
+                    let of = |(count, of): (&u32, &u8)| if *of == counting { u64::from(*count) } else { 0 };
+                    dense[usize::from(bucket)] += row.iter().zip(countings).map(of).sum::<u64>();
+                }
+            }
+            for (&(of, column, bucket), carries) in &self.carries {
+                if of == number && board.countings[column as usize] == counting {
+                    dense[usize::from(bucket)] += carries << u32::BITS;
+                }
+            }
+            let counts = (0..).zip(dense.iter_mut().map(std::mem::take));
+            latency::encode(counts.filter(|(_, count)| *count > 0))
+        };
+        sums.iter().map(encode).collect()
     }
 
     /// The upper half of a count.

@@ -70,6 +70,21 @@ pub(super) struct LatencyKey {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct FlagKey {
+    pub environment: u32,
+    pub counting: u8,
+    pub flag: FlagId,
+    pub hour_us: i64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct TotalKey {
+    pub environment: u32,
+    pub counting: u8,
+    pub minute_us: i64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct UsageKey {
     pub environment: u32,
     pub transport: u8,

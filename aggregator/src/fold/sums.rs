@@ -4,6 +4,7 @@
 //! per batch, and each decision adds to a sum that is in the first cache.
 
 use super::cells::ABSENT;
+use super::chunk::DecisionSlots;
 
 /// What the decisions of one class with one outcome add to their cells.
 #[derive(Clone, Copy, Debug)]
@@ -26,10 +27,10 @@ const UNUSED: Sum = Sum { count: 0, latency_us: 0, evaluation_ns: 0, histogram: 
 pub(super) struct Target {
     /// Place of the sum.
     place: u32,
-    /// Slot in `decisions`.
-    pub decision: u32,
-    /// Slot in `latency`, or `ABSENT`.
-    pub latency: u32,
+    pub slots: DecisionSlots,
+    /// What the decisions are.
+    pub measure: u8,
+    pub reason: u8,
 }
 
 /// The sums of a batch.
@@ -64,10 +65,10 @@ impl Sums {
     }
 
     /// Takes a sum into use.
-    pub fn open(&mut self, class: usize, outcome: u32, histogram: u32, unique: u32, decision: u32, latency: u32) {
+    pub fn open(&mut self, class: usize, outcome: u32, slots: DecisionSlots, (measure, reason): (u8, u8)) {
         let place = class * self.outcomes + outcome as usize;
-        self.sums[place] = Sum { histogram, unique, ..UNUSED };
-        self.targets.push(Target { place: place as u32, decision, latency });
+        self.sums[place] = Sum { histogram: slots.histogram, unique: slots.unique, ..UNUSED };
+        self.targets.push(Target { place: place as u32, slots, measure, reason });
     }
 
     /// Takes all sums out, in the order they were opened.

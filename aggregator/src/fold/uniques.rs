@@ -1,7 +1,8 @@
 //! Distinct users of flags and variations, and distinct contexts of environments, by day: HyperLogLog registers under construction.
 //!
 //! All sketches of one environment and day lie side by side on a board, since a call brings one user, and so one register, to the
-//! sketches of all its flags. A flag's own sketch is the union of its variations' and is raised when one of them is, which soon is seldom.
+//! sketches of all its flags. A flag's own sketch is the union of its variations', and that of all users the union of the flags'; both are raised
+//! when a variation's is, which soon is seldom.
 
 use flagmint_schemas::ids::{FlagId, VariationId};
 use flagmint_schemas::sketch::unique::{self, register_of};
@@ -13,8 +14,8 @@ use super::lanes::{LANES, Lanes};
 /// Stands for the sketch that nobody asks for: decisions that do not count in analytics go there, so that all go the same way.
 pub(super) const NOBODY: u32 = 0;
 
-/// The column of an environment's distinct contexts.
-const CONTEXTS: u32 = 0;
+/// The column of an environment's distinct contexts, and that of the users of all its flags.
+const ONLY: u32 = 0;
 
 /// What one hash does to a sketch: computed once per context, applied once per decision.
 #[derive(Clone, Copy, Debug)]
@@ -44,14 +45,20 @@ pub(super) struct Uniques {
     raised: Vec<u32>,
 }
 
+/// Who a sketch counts.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Counted {
+    /// Users of a variation; `NONE` for the flag as a whole, and flag `NONE` for all contexts of the environment.
+    Of(FlagId, VariationId),
+    /// Users of any flag.
+    Users,
+}
+
 /// A sketch that has changed.
 #[derive(Debug)]
 pub(super) struct Changed {
     pub environment: u32,
-    /// `NONE` for all contexts of the environment.
-    pub flag: FlagId,
-    /// `NONE` for the flag as a whole.
-    pub variation: VariationId,
+    pub counted: Counted,
     pub day_us: i64,
     /// The stored form.
     pub registers: Vec<u8>,
@@ -66,6 +73,7 @@ struct Board {
     variations: IndexSet<(u32, VariationId), Seeded>,
     flag_columns: Columns,
     variation_columns: Columns,
+    user_columns: Columns,
     context_columns: Columns,
 }
 
@@ -138,6 +146,7 @@ impl Board {
             variations: IndexSet::with_hasher(hashing),
             flag_columns: Columns::default(),
             variation_columns: Columns::default(),
+            user_columns: Columns::default(),
             context_columns: Columns::default(),
         };
         board.variation_columns.make(NOBODY);
@@ -151,7 +160,7 @@ impl Uniques {
         Self { hashing, boards: IndexMap::with_hasher(hashing), sketches: 0, dirty: Vec::new(), raised: Vec::new() }
     }
 
-    /// How many sketches there are, those of flags as a whole not counted.
+    /// How many sketches there are, those that are unions of others not counted.
     pub fn len(&self) -> usize {
         self.sketches
     }
@@ -174,6 +183,9 @@ impl Uniques {
         let (number, is_new) = board.variations.insert_full((of_flag as u32, variation));
         let column = number as u32 + 1;
         if is_new {
+            if column == NOBODY + 1 {
+                board.user_columns.make(ONLY);
+            }
             board.variation_columns.make(column);
             self.sketches += 1;
         }
@@ -209,6 +221,7 @@ impl Uniques {
             board.variation_columns.blocks[block].dirty |= 1 << lane;
             let (of_flag, _) = board.variations[column as usize - 1];
             board.flag_columns.raise(of_flag, mark);
+            board.user_columns.raise(ONLY, mark);
             if !std::mem::replace(&mut board.is_dirty, true) {
                 self.dirty.push(number);
             }
@@ -219,10 +232,10 @@ impl Uniques {
     pub fn raise_contexts(&mut self, number: u32, mark: Mark) {
         let board = &mut self.boards[number as usize];
         if board.context_columns.blocks.is_empty() {
-            board.context_columns.make(CONTEXTS);
+            board.context_columns.make(ONLY);
             self.sketches += 1;
         }
-        if board.context_columns.raise(CONTEXTS, mark) && !std::mem::replace(&mut board.is_dirty, true) {
+        if board.context_columns.raise(ONLY, mark) && !std::mem::replace(&mut board.is_dirty, true) {
             self.dirty.push(number);
         }
     }
@@ -235,21 +248,22 @@ impl Uniques {
             let (&(environment, day_us), board) =
                 self.boards.get_index_mut(number as usize).expect("boards are never removed");
             board.is_dirty = false;
-            let mut add = |flag, variation, registers| {
-                changed.push(Changed { environment, flag, variation, day_us, registers });
-            };
+            let mut add = |counted, registers| changed.push(Changed { environment, counted, day_us, registers });
             for (column, registers) in board.variation_columns.take_dirty() {
                 let (of_flag, variation) = board.variations[column as usize - 1];
                 // Without a variation it is the flag's own sketch, or a part of that.
                 if !variation.is_none() {
-                    add(board.flags[of_flag as usize], variation, registers);
+                    add(Counted::Of(board.flags[of_flag as usize], variation), registers);
                 }
             }
             for (column, registers) in board.flag_columns.take_dirty() {
-                add(board.flags[column as usize], VariationId::NONE, registers);
+                add(Counted::Of(board.flags[column as usize], VariationId::NONE), registers);
+            }
+            for (_, registers) in board.user_columns.take_dirty() {
+                add(Counted::Users, registers);
             }
             for (_, registers) in board.context_columns.take_dirty() {
-                add(FlagId::NONE, VariationId::NONE, registers);
+                add(Counted::Of(FlagId::NONE, VariationId::NONE), registers);
             }
         }
         changed

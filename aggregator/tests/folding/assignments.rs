@@ -151,6 +151,7 @@ async fn column(store: &impl RollupStore, table: Table, name: &str, organization
         filters: vec![],
         group_by: vec![],
         period: organization_rows,
+        values: None,
         having: None,
         page: None,
     };
@@ -255,6 +256,7 @@ async fn chunk_starts(store: &impl RollupStore) -> BTreeSet<(u32, u64)> {
         filters: vec![],
         group_by: vec!["partition", "chunk"],
         period: Period::Whole,
+        values: None,
         having: None,
         page: None,
     };

@@ -91,10 +91,11 @@ fn counts_alone_are_those_of_a_whole_emission_until_a_chunk_is_closed() {
             continue;
         };
         assert_eq!(
-            (&counts.decisions, &counts.latency, &counts.usage),
-            (&expected.decisions, &expected.latency, &expected.usage)
+            (&counts.decisions, &counts.latency, &counts.totals, &counts.usage),
+            (&expected.decisions, &expected.latency, &expected.totals, &expected.usage)
         );
-        assert!(counts.uniques.is_empty() && counts.contexts.is_empty() && counts.ledger.is_empty());
+        assert!(counts.flags.is_empty() && counts.uniques.is_empty() && counts.users.is_empty());
+        assert!(counts.contexts.is_empty() && counts.ledger.is_empty());
         assert!(counts.chunks.is_empty(), "they vouch for nothing");
     }
     assert!((1..100).contains(&refused), "{refused}");
@@ -265,6 +266,12 @@ fn folded(cells: &Merged) -> Counts {
     };
     assert!([measure::REPORTED, measure::GOAL, measure::APP_ERROR].iter().all(|measure| decisions(&[*measure]) > 0));
     assert_eq!(decisions(&[measure::SERVED]) + counts.reported, counts.counted);
+    for table in [Table::Flags, Table::Totals] {
+        let sum = |column| cells.sum(table, column, |_| true);
+        assert_eq!(sum("served"), counts.latency);
+        assert_eq!(sum("reported") + sum("goals") + sum("app_errors"), counts.reported);
+    }
+    assert_eq!(cells.sum(Table::Totals, "evaluation_ns", |_| true), counts.evaluation_ns);
     assert_eq!(usage("calls"), counts.calls);
     assert_eq!(cells.sum(Table::Decisions, "count", |of| of("flag") == nil), counts.failed_calls);
     assert_eq!(cells.sum(Table::Chunks, "records", |_| true), counts.records);
@@ -297,6 +304,11 @@ fn check_ledger_per_hour(cells: &Merged) {
     }
 }
 
+fn registers(stored: &Value) -> Registers {
+    let Value::Bytes(stored) = stored else { panic!("{stored:?} is no sketch") };
+    Registers::decode(stored).unwrap()
+}
+
 #[test]
 fn distinct_users_are_those_of_counted_decisions() {
     let world = World::generate(seed(), 400);
@@ -321,15 +333,23 @@ fn distinct_users_are_those_of_counted_decisions() {
             }
         }
     }
+    let all = |users: &HashMap<u128, Registers>| {
+        let mut all = Registers::default();
+        users.values().for_each(|users| all.merge_max(users));
+        all
+    };
+    let of_all = cells.0.iter().filter(|((table, _), _)| *table == Table::Users);
+    let of_all: HashMap<u128, Registers> = (0..).zip(of_all.map(|(_, values)| registers(&values[0]))).collect();
+    assert!(of_all.len() > 6, "of each environment there are users on two days, in several chunks");
+    assert_eq!(all(&of_all), all(&expected));
     let mut found = HashMap::<u128, Registers>::new();
     let names: Vec<_> = Table::Uniques.columns().iter().filter(|c| c.role.is_key()).map(|c| c.name).collect();
     let at = |name| names.iter().position(|it| *it == name).unwrap();
     for ((_, key), values) in cells.0.iter().filter(|((table, _), _)| *table == Table::Uniques) {
         let (Value::Bytes(flag), Value::Bytes(variation)) = (&key[at("flag")], &key[at("variation")]) else { panic!() };
         let flag = u128::from_be_bytes(flag[..].try_into().unwrap());
-        let Value::Bytes(registers) = &values[0] else { panic!() };
         if flag != 0 && variation.iter().all(|byte| *byte == 0) {
-            found.entry(flag).or_default().merge_encoded(registers).unwrap();
+            found.entry(flag).or_default().merge_max(&registers(&values[0]));
         }
     }
     assert_eq!(found, expected);

@@ -5,4 +5,5 @@
 mod assignments;
 mod fold;
 mod run;
+mod sums;
 mod support;

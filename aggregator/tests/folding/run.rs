@@ -75,6 +75,7 @@ pub async fn totals(store: &impl RollupStore) -> Vec<u64> {
             filters: vec![],
             group_by: vec!["environment"],
             period: Period::Whole,
+            values: None,
             having: None,
             page: None,
         };
@@ -207,7 +208,7 @@ async fn counts_go_first_and_the_rest_follows_though_nothing_more_comes() {
     assert!(!before.is_empty(), "counts were not emitted by themselves");
     for emission in before {
         assert!(emission.positions.is_empty(), "counts vouch for nothing");
-        let counts = [Table::Decisions, Table::Latency, Table::Usage];
+        let counts = [Table::Decisions, Table::Latency, Table::Totals, Table::Usage];
         assert!(tables(emission).iter().all(|table| counts.contains(table)), "{:?}", tables(emission));
     }
     drop(stop);

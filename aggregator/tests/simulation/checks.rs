@@ -65,7 +65,11 @@ pub fn everything(store: &Store, oracle: &Oracle, dead_letters: &BTreeSet<(u64, 
     let (decisions, latency) = expected_decisions(oracle);
     same("decisions by environment and variation", &found_decisions(store), &decisions)?;
     same("latencies by flag", &found_latency(store), &latency)?;
-    same("users by flag", &found_users(store), &expected_users(oracle))?;
+    same("decisions by flag", &found_flags(store), &served_by_flag(&latency))?;
+    same("decisions of all flags", &found_total(store), &of_all_flags(&latency))?;
+    let users = expected_users(oracle);
+    same("users by flag", &found_users(store), &users)?;
+    same("users of all flags", &found_all_users(store), &of_all_users(&users))?;
     same("evaluations by context", &found_contexts(store), &expected_contexts(oracle))?;
     let calls: i128 = oracle.appended().map(|batch| batch.calls.len() as i128).sum();
     same("API calls", &sum(store, Table::Usage, "api_calls"), &calls)?;
@@ -143,6 +147,44 @@ fn found_latency(store: &Store) -> ByFlag {
         (row[0].clone(), (of("count"), of("latency_us"), of("evaluation_ns"), buckets.clone()))
     };
     store.ask(table, group_by).iter().map(row).collect()
+}
+
+fn served_by_flag(latency: &ByFlag) -> BTreeMap<Value, i128> {
+    latency.iter().map(|(flag, (count, ..))| (flag.clone(), *count)).collect()
+}
+
+fn found_flags(store: &Store) -> BTreeMap<Value, i128> {
+    let (table, group_by) = (Table::Flags, &["flag"]);
+    let row = |row: &Vec<Value>| (row[0].clone(), number(column(table, group_by, row, "served")));
+    store.ask(table, group_by).iter().map(row).collect()
+}
+
+fn of_all_flags(latency: &ByFlag) -> (i128, i128, i128, Vec<u8>) {
+    let mut all = (0, 0, 0, Histogram::default());
+    for (count, us, ns, buckets) in latency.values() {
+        (all.0, all.1, all.2) = (all.0 + count, all.1 + us, all.2 + ns);
+        all.3.merge_sum_encoded(buckets).expect("made by encode");
+    }
+    (all.0, all.1, all.2, all.3.encode())
+}
+
+fn found_total(store: &Store) -> (i128, i128, i128, Vec<u8>) {
+    let Some(row) = store.ask(Table::Totals, &[]).pop() else { return of_all_flags(&ByFlag::new()) };
+    let of = |name| number(column(Table::Totals, &[], &row, name));
+    let Value::Bytes(buckets) = column(Table::Totals, &[], &row, "buckets") else { panic!("no histogram") };
+    (of("served"), of("latency_us"), of("evaluation_ns"), buckets.clone())
+}
+
+fn of_all_users(users: &BTreeMap<Value, Vec<u8>>) -> Vec<u8> {
+    let mut all = Registers::default();
+    users.values().for_each(|registers| all.merge_encoded(registers).expect("made by encode"));
+    all.encode()
+}
+
+fn found_all_users(store: &Store) -> Vec<u8> {
+    let Some(row) = store.ask(Table::Users, &[]).pop() else { return Registers::default().encode() };
+    let Value::Bytes(registers) = column(Table::Users, &[], &row, "registers") else { panic!("no registers") };
+    registers.clone()
 }
 
 fn expected_users(oracle: &Oracle) -> BTreeMap<Value, Vec<u8>> {

@@ -69,6 +69,7 @@ impl Store {
             filters: vec![],
             group_by: group_by.to_vec(),
             period: Period::Whole,
+            values: None,
             having: None,
             page: None,
         })

@@ -72,8 +72,7 @@ pub(crate) async fn distribution<S: RollupStore>(
         api.directory().flags(organization, project),
     )?;
     let moment = api.moment();
-    let decisions = scope.decisions(span, &["flag", "measure", "reason"]);
-    let (decisions, ledger) = tokio::try_join!(api.ask(decisions), api.ask(scope.ledger(span)))?;
+    let (decisions, ledger) = tokio::try_join!(api.ask(scope.by_flag(span)), api.ask(scope.ledger(span)))?;
     ok(answer(rank(&decisions, flags)?, moment.meta(span, &ledger)?))
 }
 

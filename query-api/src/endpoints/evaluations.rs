@@ -3,7 +3,6 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 use axum::extract::State;
-use flagmint_schemas::ids::FlagId;
 use flagmint_store::{RollupQuery, RollupStore, Rows};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -69,54 +68,31 @@ pub(crate) async fn evaluations<S: RollupStore>(
     members: QueryMembers,
 ) -> Reply<Evaluations> {
     let (asked, ()) = Asked::parse(organization, Some(project), &members, api.now(), |_| ())?;
-    let (_, flags) = tokio::try_join!(
-        api.directory().check_project(organization, project, asked.scope.environment),
-        api.directory().flags(organization, project),
-    )?;
-    let flags: Vec<FlagId> = flags.into_iter().map(|flag| flag.id).collect();
+    api.directory().check_project(organization, project, asked.scope.environment).await?;
     let moment = api.moment();
-    let plan = plan(&asked, &flags);
-    let (decisions, uniques, ledger) =
-        tokio::try_join!(api.ask(plan.decisions), api.ask_if(plan.uniques), api.ask(plan.ledger))?;
-    ok(answer(asked.span, moment, &decisions, uniques.as_ref(), &ledger)?)
+    let [totals, users, ledger] = plan(&asked);
+    let (totals, users, ledger) = tokio::try_join!(api.ask(totals), api.ask(users), api.ask(ledger))?;
+    ok(answer(asked.span, moment, &totals, &users, &ledger)?)
 }
 
-/// The store's questions.
-struct Plan {
-    decisions: RollupQuery,
-    uniques: Option<RollupQuery>,
-    ledger: RollupQuery,
-}
-
-fn plan(asked: &Asked, flags: &[FlagId]) -> Plan {
+/// Questions for totals, users and ledger.
+fn plan(asked: &Asked) -> [RollupQuery; 3] {
     let Asked { scope, span } = *asked;
     let days = Span { granularity: Granularity::Day, ..span };
-    Plan {
-        decisions: scope.decisions(span, &["measure", "reason"]).per_point(span),
-        uniques: (!flags.is_empty()).then(|| scope.uniques(span, flags, &[]).per_point(days)),
-        ledger: scope.ledger(span),
-    }
+    let totals = scope.totals(span).per_point(span).only(&["served", "reported", "errors"]);
+    [totals, scope.users(span).per_point(days), scope.ledger(span)]
 }
 
-fn answer(
-    span: Span,
-    moment: Moment,
-    decisions: &Rows,
-    uniques: Option<&Rows>,
-    ledger: &Rows,
-) -> Result<Evaluations, ApiError> {
+fn answer(span: Span, moment: Moment, totals: &Rows, users: &Rows, ledger: &Rows) -> Result<Evaluations, ApiError> {
     let mut total = Counts::default();
     let mut points = vec![Counts::default(); span.points_us().len()];
-    for (time_us, counts) in column::<i64>(decisions, "time_us")?.into_iter().zip(counts_by_row(decisions)?) {
+    for (time_us, counts) in column::<i64>(totals, "time_us")?.into_iter().zip(counts_by_row(totals)?) {
         total += counts;
         if let Some(point) = span.point_of(time_us) {
             points[point] += counts;
         }
     }
-    let (all_users, daily) = match uniques {
-        Some(rows) => (users::whole(rows)?.estimate(), users::by::<i64>(rows, "time_us")?),
-        None => Default::default(),
-    };
+    let (all_users, daily) = (users::whole(users)?.estimate(), users::by::<i64>(users, "time_us")?);
     let daily = users::estimates(&daily);
     let users_of = |point_us: i64| match span.granularity {
         Granularity::Day => Some(daily.get(&point_us).copied().unwrap_or(0)),

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 
 use axum::extract::State;
 use flagmint_schemas::ids::FlagId;
+use flagmint_schemas::rollup::Table;
 use flagmint_store::{RollupQuery, RollupStore, Rows};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -18,7 +19,7 @@ use crate::measures::{Counts, Measures, Timing, counts_by_row};
 use crate::members::{PathId, QueryMembers};
 use crate::meta::Meta;
 use crate::period::Span;
-use crate::questions::Scope;
+use crate::questions::{Refine, Scope};
 use crate::reply::{Envelope, Reply, ok};
 use crate::rows::column;
 use crate::users;
@@ -84,15 +85,11 @@ pub(crate) async fn project_metrics<S: RollupStore>(
     members: QueryMembers,
 ) -> Reply<ProjectMetrics> {
     let (Asked { scope, span }, ()) = Asked::parse(organization, Some(project), &members, api.now(), |_| ())?;
-    let (_, flags) = tokio::try_join!(
-        api.directory().check_project(organization, project, scope.environment),
-        api.directory().flags(organization, project),
-    )?;
-    let flags: Vec<FlagId> = flags.into_iter().map(|flag| flag.id).collect();
+    api.directory().check_project(organization, project, scope.environment).await?;
     let moment = api.moment();
     let (current, previous, ledger) = tokio::try_join!(
-        totals(&api, plan(scope, span, &flags)),
-        totals(&api, plan(scope, span.previous(), &flags)),
+        totals(&api, plan(scope, span)),
+        totals(&api, plan(scope, span.previous())),
         api.ask(scope.ledger(span)),
     )?;
     let meta = moment.meta(span, &ledger)?.with_users(span);
@@ -100,37 +97,25 @@ pub(crate) async fn project_metrics<S: RollupStore>(
 }
 
 /// The store's questions about one period.
-struct Plan {
-    decisions: RollupQuery,
-    latency: RollupQuery,
-    uniques: Option<RollupQuery>,
+fn plan(scope: Scope, span: Span) -> [RollupQuery; 3] {
+    let by_flag = scope.by_flag(span);
+    // Of rows that have all numbers side by side, those that make a flag active are enough.
+    let by_flag = if by_flag.table == Table::Flags { by_flag.only(&["served", "reported"]) } else { by_flag };
+    [scope.totals(span), by_flag, scope.users(span)]
 }
 
-fn plan(scope: Scope, span: Span, flags: &[FlagId]) -> Plan {
-    Plan {
-        decisions: scope.decisions(span, &["flag", "measure", "reason"]),
-        latency: scope.latency(span),
-        uniques: (!flags.is_empty()).then(|| scope.uniques(span, flags, &[])),
-    }
+async fn totals<S: RollupStore>(api: &QueryApi<S>, plan: [RollupQuery; 3]) -> Result<Totals, ApiError> {
+    let [totals, by_flag, users] = plan;
+    let (totals, by_flag, users) = tokio::try_join!(api.ask(totals), api.ask(by_flag), api.ask(users))?;
+    answer(&totals, &by_flag, &users)
 }
 
-async fn totals<S: RollupStore>(api: &QueryApi<S>, plan: Plan) -> Result<Totals, ApiError> {
-    let (decisions, latency, uniques) =
-        tokio::try_join!(api.ask(plan.decisions), api.ask(plan.latency), api.ask_if(plan.uniques))?;
-    answer(&decisions, &latency, uniques.as_ref())
-}
-
-fn answer(decisions: &Rows, latency: &Rows, uniques: Option<&Rows>) -> Result<Totals, ApiError> {
+fn answer(totals: &Rows, by_flag: &Rows, users: &Rows) -> Result<Totals, ApiError> {
     let mut counts = Counts::default();
-    let mut active = BTreeSet::new();
-    for (flag, row) in column::<FlagId>(decisions, "flag")?.into_iter().zip(counts_by_row(decisions)?) {
-        counts += row;
-        if row.evaluations() > 0 {
-            active.insert(flag);
-        }
-    }
-    let users = uniques.map(users::whole).transpose()?.map_or(0, |users| users.estimate());
-    let measures = Measures::of(counts, &Timing::whole(latency)?, Some(users));
+    counts_by_row(totals)?.into_iter().for_each(|row| counts += row);
+    let rows = column::<FlagId>(by_flag, "flag")?.into_iter().zip(counts_by_row(by_flag)?);
+    let active: BTreeSet<FlagId> = rows.filter(|(_, row)| row.evaluations() > 0).map(|(flag, _)| flag).collect();
+    let measures = Measures::of(counts, &Timing::whole(totals)?, Some(users::whole(users)?.estimate()));
     Ok(Totals { measures, active_flags: active.len() as u64 })
 }
 

@@ -95,9 +95,13 @@ pub(crate) struct CrossChecks {
     served_decision_cells: u64,
     /// Served by the server, by the latency cells.
     latency_cells: u64,
+    /// Counted, by the cells of each flag's hours.
+    flag_cells: u64,
+    /// Counted, by the cells of all flags together.
+    total_cells: u64,
     /// Billable API calls, by the usage cells.
     api_calls: u64,
-    /// Whether ledger and decision cells, and decision and latency cells agree.
+    /// Whether ledger and decision cells, decision cells and those of flags and of all flags, and decision and latency cells agree.
     holds: bool,
 }
 
@@ -126,10 +130,16 @@ pub(crate) async fn reconciliation<S: RollupStore>(
 ) -> Reply<Reconciliation> {
     let span = span(&members, api.now())?;
     let moment = api.moment();
-    let [ledger, decisions, latency, usage] = plan(organization, span);
-    let (ledger, decisions, latency, usage) =
-        tokio::try_join!(api.ask(ledger), api.ask(decisions), api.ask(latency), api.ask(usage))?;
-    ok(answer(span, moment, [&ledger, &decisions, &latency, &usage])?)
+    let [ledger, decisions, latency, flags, totals, usage] = plan(organization, span);
+    let (ledger, decisions, latency, flags, totals, usage) = tokio::try_join!(
+        api.ask(ledger),
+        api.ask(decisions),
+        api.ask(latency),
+        api.ask(flags),
+        api.ask(totals),
+        api.ask(usage)
+    )?;
+    ok(answer(span, moment, [&ledger, &decisions, &latency, &flags, &totals, &usage])?)
 }
 
 /// Whole hours, as the ledger is kept.
@@ -141,35 +151,45 @@ fn span(members: &QueryMembers, now: DateTime<Utc>) -> Result<Span, ApiError> {
     Ok(Span { from_us: hours.start, to_us: hours.end, ..asked })
 }
 
-/// Questions for ledger, decisions, latencies and usage.
-fn plan(organization: OrganizationId, span: Span) -> [RollupQuery; 4] {
+/// Every decision is in one of these, of the tables that count what decisions are side by side.
+const DECIDED: [&str; 4] = ["served", "reported", "app_errors", "goals"];
+
+/// Questions for ledger, decisions, latencies, flags, totals and usage.
+fn plan(organization: OrganizationId, span: Span) -> [RollupQuery; 6] {
     let scope = Scope { organization, project: None, environment: None };
     let question = |table| scope.question(table, span.range_us());
     [
         RollupQuery { period: Period::Hour, ..question(Table::Ledger) },
         question(Table::Decisions).by(&["flag", "measure"]),
-        question(Table::Latency),
-        question(Table::Usage),
+        question(Table::Latency).only(&["count"]),
+        question(Table::Flags).only(&DECIDED),
+        question(Table::Totals).only(&DECIDED),
+        question(Table::Usage).only(&["api_calls"]),
     ]
 }
 
 fn answer(
     span: Span,
     moment: Moment,
-    [ledger, decisions, latency, usage]: [&Rows; 4],
+    [ledger, decisions, latency, flags, totals_of_flags, usage]: [&Rows; 6],
 ) -> Result<Reconciliation, ApiError> {
     let hours = hours(ledger, moment.complete_through_us.unwrap_or(i64::MIN))?;
     let mut totals = Account::default();
     hours.iter().for_each(|hour| totals.add(&hour.account));
     let (decision_cells, served_decision_cells) = decision_sums(decisions)?;
     let latency_cells = sum(latency, "count")?;
+    let decided = |rows| DECIDED.iter().try_fold(0, |all, name| Ok::<_, ApiError>(all + sum(rows, name)?));
+    let (flag_cells, total_cells) = (decided(flags)?, decided(totals_of_flags)?);
     let cross_checks = CrossChecks {
         ledger_counted: totals.counted,
         decision_cells,
         served_decision_cells,
         latency_cells,
+        flag_cells,
+        total_cells,
         api_calls: sum(usage, "api_calls")?,
-        holds: totals.counted == decision_cells && served_decision_cells == latency_cells,
+        holds: [totals.counted, flag_cells, total_cells] == [decision_cells; 3]
+            && served_decision_cells == latency_cells,
     };
     Ok(Reconciliation {
         holds: cross_checks.holds && hours.iter().all(|hour| hour.holds),

@@ -63,15 +63,15 @@ pub(crate) async fn response_time<S: RollupStore>(
     let (Asked { scope, span }, ()) = Asked::parse(organization, Some(project), &members, api.now(), |_| ())?;
     api.directory().check_project(organization, project, scope.environment).await?;
     let moment = api.moment();
-    let (latency, ledger) =
-        tokio::try_join!(api.ask(scope.latency(span).per_point(span)), api.ask(scope.ledger(span)))?;
-    ok(answer(span, moment, &latency, &ledger)?)
+    let totals = scope.totals(span).per_point(span).only(&["served", "latency_us", "evaluation_ns", "buckets"]);
+    let (totals, ledger) = tokio::try_join!(api.ask(totals), api.ask(scope.ledger(span)))?;
+    ok(answer(span, moment, &totals, &ledger)?)
 }
 
-fn answer(span: Span, moment: Moment, latency: &Rows, ledger: &Rows) -> Result<ResponseTime, ApiError> {
+fn answer(span: Span, moment: Moment, totals: &Rows, ledger: &Rows) -> Result<ResponseTime, ApiError> {
     let mut overall = Timing::default();
     let mut points = vec![Timing::default(); span.points_us().len()];
-    for (time_us, timing) in column::<i64>(latency, "time_us")?.into_iter().zip(Timing::by_row(latency)?) {
+    for (time_us, timing) in column::<i64>(totals, "time_us")?.into_iter().zip(Timing::by_row(totals)?) {
         overall.merge(&timing);
         if let Some(point) = span.point_of(time_us) {
             points[point].merge(&timing);

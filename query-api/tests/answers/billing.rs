@@ -43,7 +43,7 @@ async fn every_decision_is_accounted_for() {
     assert_eq!(
         data["cross_checks"],
         json!({"ledger_counted": counted, "decision_cells": counted, "served_decision_cells": served,
-            "latency_cells": served, "api_calls": world.events.len(), "holds": true})
+            "latency_cells": served, "flag_cells": counted, "total_cells": counted, "api_calls": world.events.len(), "holds": true})
     );
     assert_eq!(
         (&data["holds"], &data["totals"]["counted"], &data["totals"]["in_flight"]),

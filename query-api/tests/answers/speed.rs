@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use flagmint_schemas::ids::FlagId;
-use flagmint_schemas::rollup::{Cell, DecisionCell, LatencyCell, Table};
+use flagmint_schemas::rollup::{Cell, DecisionCell, FlagCell, LatencyCell, Table, TotalCell};
 use flagmint_schemas::sketch::latency::Histogram;
 use uuid::Uuid;
 
@@ -58,9 +58,27 @@ async fn fill(world: &World, decisions: u64) -> usize {
             ..latency.clone()
         })
         .collect();
+    let flag = FlagCell::from_batch(batch(Table::Flags)).unwrap().swap_remove(0);
+    let flag_cells: Vec<FlagCell> = latency_cells
+        .iter()
+        .map(|cell| FlagCell { flag: cell.flag, time_us: cell.time_us, counting: 2, served: 6 * count, ..flag.clone() })
+        .collect();
+    let total = TotalCell::from_batch(batch(Table::Totals)).unwrap().swap_remove(0);
+    let hours = latency_cells.iter().filter(|cell| cell.flag == latency_cells[0].flag);
+    let total_cells: Vec<TotalCell> = hours
+        .map(|cell| TotalCell {
+            time_us: cell.time_us,
+            counting: 2,
+            served: 12 * 6 * count,
+            buckets: buckets.clone(),
+            ..total.clone()
+        })
+        .collect();
     let cells = vec![
         (Table::Decisions, DecisionCell::to_batch(&decision_cells)),
         (Table::Latency, LatencyCell::to_batch(&latency_cells)),
+        (Table::Flags, FlagCell::to_batch(&flag_cells)),
+        (Table::Totals, TotalCell::to_batch(&total_cells)),
     ];
     emit(&world.store, cells).await;
     places.len()

@@ -138,6 +138,78 @@ cell! {
 }
 
 cell! {
+    /// Decisions of one flag in one hour, whatever came of them.
+    FlagCell of Flags {
+        /// Tenant.
+        organization: OrganizationId, Dimension;
+        /// Project.
+        project: ProjectId, Dimension;
+        /// Environment.
+        environment: EnvironmentId, Dimension;
+        /// Flag.
+        flag: FlagId, Dimension;
+        /// One of [`counting`].
+        counting: u8, Dimension;
+        /// Hour of the event.
+        time_us: i64, Time;
+        /// Log epoch.
+        epoch: u64, Chunk;
+        /// Log partition.
+        partition: u32, Chunk;
+        /// First offset of the chunk.
+        chunk: u64, Chunk;
+        /// Decisions made by the server.
+        served: u64, Count;
+        /// Evaluations reported by clients.
+        reported: u64, Count;
+        /// Served ones whose reason is an error.
+        errors: u64, Count;
+        /// Application errors.
+        app_errors: u64, Count;
+        /// Goals.
+        goals: u64, Count;
+    }
+}
+
+cell! {
+    /// What all flags of one environment add up to in one minute.
+    TotalCell of Totals {
+        /// Tenant.
+        organization: OrganizationId, Dimension;
+        /// Project.
+        project: ProjectId, Dimension;
+        /// Environment.
+        environment: EnvironmentId, Dimension;
+        /// One of [`counting`].
+        counting: u8, Dimension;
+        /// Minute of the event.
+        time_us: i64, Time;
+        /// Log epoch.
+        epoch: u64, Chunk;
+        /// Log partition.
+        partition: u32, Chunk;
+        /// First offset of the chunk.
+        chunk: u64, Chunk;
+        /// Decisions made by the server.
+        served: u64, Count;
+        /// Evaluations reported by clients.
+        reported: u64, Count;
+        /// Served ones whose reason is an error.
+        errors: u64, Count;
+        /// Application errors.
+        app_errors: u64, Count;
+        /// Goals.
+        goals: u64, Count;
+        /// As in [`LatencyCell`].
+        latency_us: u64, Count;
+        /// As in [`LatencyCell`].
+        evaluation_ns: u64, Count;
+        /// As in [`LatencyCell`].
+        buckets: Vec<u8>, Histogram;
+    }
+}
+
+cell! {
     /// The meters of one key in one minute of append.
     UsageCell of Usage {
         /// Tenant.
@@ -189,6 +261,28 @@ cell! {
         /// Variation; `NONE` for the flag as a whole.
         variation: VariationId, Dimension;
         /// Day of the event (of the append for flag `NONE`).
+        time_us: i64, Time;
+        /// Log epoch.
+        epoch: u64, Chunk;
+        /// Log partition.
+        partition: u32, Chunk;
+        /// First offset of the chunk.
+        chunk: u64, Chunk;
+        /// HyperLogLog registers (`sketch::unique`).
+        registers: Vec<u8>, Registers;
+    }
+}
+
+cell! {
+    /// Distinct user keys of all flags of one environment on one day, counted decisions only.
+    UserCell of Users {
+        /// Tenant.
+        organization: OrganizationId, Dimension;
+        /// Project.
+        project: ProjectId, Dimension;
+        /// Environment.
+        environment: EnvironmentId, Dimension;
+        /// Day of the event.
         time_us: i64, Time;
         /// Log epoch.
         epoch: u64, Chunk;
@@ -303,8 +397,11 @@ pub fn table_columns(table: Table) -> &'static [Column] {
     match table {
         Table::Decisions => DecisionCell::columns(),
         Table::Latency => LatencyCell::columns(),
+        Table::Flags => FlagCell::columns(),
+        Table::Totals => TotalCell::columns(),
         Table::Usage => UsageCell::columns(),
         Table::Uniques => UniqueCell::columns(),
+        Table::Users => UserCell::columns(),
         Table::Contexts => ContextCell::columns(),
         Table::Ledger => LedgerCell::columns(),
         Table::Chunks => ChunkCell::columns(),

@@ -81,6 +81,7 @@ async fn ledger(store: &ParquetStore, options: &AuditOptions, range: &std::ops::
         filters: Vec::new(),
         group_by: vec!["organization"],
         period: Period::Hour,
+        values: None,
         having: None,
         page: None,
     };

@@ -91,12 +91,12 @@ async fn days(from: &impl RollupStore, table: Table, now_us: i64) -> Result<Vec<
 fn spans(table: Table, day_us: i64, now_us: i64) -> Vec<(Range<i64>, Period)> {
     let age_us = now_us - day_us;
     let day = day_us..day_us + DAY_US;
-    if !table.is_minutely() || age_us >= HOURS_KEPT_US - DAY_US {
+    if !table.has_coarse_rows() || age_us >= HOURS_KEPT_US - DAY_US {
         // Tables with a coarser step than a minute have it in their rows.
-        let period = if table.is_minutely() { Period::Day } else { Period::Hour };
+        let period = if table.has_coarse_rows() { Period::Day } else { Period::Hour };
         return vec![(day, period)];
     }
-    if age_us >= MINUTES_KEPT_US - DAY_US {
+    if age_us >= MINUTES_KEPT_US - DAY_US || table.step_us() > MINUTE_US {
         return vec![(day, Period::Hour)];
     }
     (0..24 * 60)
@@ -116,6 +116,7 @@ fn question(table: Table, time_us: Range<i64>, period: Period) -> RollupQuery {
         filters: Vec::new(),
         group_by: dimensions.map(|column| column.name).collect(),
         period,
+        values: None,
         having: None,
         page: None,
     }

@@ -79,6 +79,7 @@ fn question(month: NaiveDate) -> RollupQuery {
         filters: Vec::new(),
         group_by: vec!["organization"],
         period: Period::Whole,
+        values: None,
         having: None,
         page: None,
     }

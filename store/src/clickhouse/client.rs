@@ -83,9 +83,10 @@ impl Client {
             .with_setting("output_format_json_quote_64bit_integers", "0")
             .with_setting("prefer_column_name_to_alias", "1")
             .with_setting("use_query_cache", "0")
-            // Conditions are on keys alone: what an index leaves out of one part it leaves out of all.
+            // Conditions are on keys alone: what an index leaves out of one part it leaves out of all, and values need not be read to know.
             .with_setting("use_skip_indexes_if_final", "1")
             .with_setting("use_skip_indexes_if_final_exact_mode", "0")
+            .with_setting("optimize_move_to_prewhere_if_final", "1")
             .with_setting("do_not_merge_across_partitions_select_final", "1")
             .with_setting("distributed_group_by_no_merge", "0");
         match kind {

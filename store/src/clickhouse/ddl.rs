@@ -114,7 +114,7 @@ fn engines(statement: &str, prefix: &str) -> String {
 mod tests {
     use flagmint_schemas::rollup::{Role, Table};
 
-    use super::super::rewrites::{Level, total_keys};
+    use super::super::rewrites::{Level, project_keys};
     use super::*;
 
     fn statements(cluster: Option<&str>) -> Vec<String> {
@@ -138,7 +138,7 @@ mod tests {
             for (suffix, is_base) in [("", true), ("_hour", false), ("_day", false)] {
                 let head = format!("CREATE TABLE IF NOT EXISTS `{}{suffix}`", table.name());
                 let Some(statement) = all.iter().find(|statement| statement.starts_with(&head)) else {
-                    assert!(!is_base && (table == Table::Chunks || (suffix == "_hour" && !table.is_minutely())));
+                    assert!(!is_base && (table == Table::Chunks || (suffix == "_hour" && !table.has_coarse_rows())));
                     continue;
                 };
                 let named = |line: &str| Some(line.strip_prefix("    `")?.split('`').next()?.to_owned());
@@ -152,18 +152,37 @@ mod tests {
     }
 
     #[test]
-    fn totals_have_the_dimensions_that_questions_about_them_may_use() {
+    fn rows_of_projects_have_the_dimensions_that_questions_about_them_may_use() {
         let all = statements(None);
-        for table in Table::ALL.into_iter().filter(|table| !total_keys(*table).is_empty()) {
+        for table in Table::ALL.into_iter().filter(|table| !project_keys(*table).is_empty()) {
             for level in Level::of(table) {
-                let head = format!("CREATE TABLE IF NOT EXISTS `{}`", level.totals(table));
+                let head = format!("CREATE TABLE IF NOT EXISTS `{}`", level.projects(table));
                 let statement = all.iter().find(|statement| statement.starts_with(&head)).expect(&head);
                 let named = |line: &str| Some(line.strip_prefix("    `")?.split('`').next()?.to_owned());
                 let found: Vec<String> = statement.lines().filter_map(named).collect();
                 let values = table.columns().iter().filter(|column| !column.role.is_key()).map(|column| column.name);
                 let wanted: Vec<&str> =
-                    total_keys(table).into_iter().chain(["time_us"]).chain(values).chain(["generation"]).collect();
+                    project_keys(table).into_iter().chain(["time_us"]).chain(values).chain(["generation"]).collect();
                 assert_eq!(found, wanted, "{head}");
+            }
+        }
+    }
+
+    #[test]
+    fn coarse_tables_are_partitioned_by_what_a_generation_has_rows_of() {
+        let all = statements(None);
+        for (table, level) in
+            Table::ALL.into_iter().flat_map(|table| Level::of(table).iter().map(move |level| (table, level)))
+        {
+            let names = [level.table(table), level.projects(table)];
+            for name in &names[..if project_keys(table).is_empty() { 1 } else { 2 }] {
+                let head = format!("CREATE TABLE IF NOT EXISTS `{name}`");
+                let statement = all.iter().find(|statement| statement.starts_with(&head)).expect(&head);
+                let span_us = level.generation_days(table) * crate::limits::DAY_US;
+                assert!(
+                    statement.contains(&format!("\nPARTITION BY (intDiv(`time_us`, {span_us}), `generation`)\n")),
+                    "{head}"
+                );
             }
         }
     }

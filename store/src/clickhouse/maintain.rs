@@ -15,7 +15,7 @@ use super::Shared;
 use super::client::Kind;
 use super::insert;
 use super::question::{Merge, literal};
-use super::rewrites::{Level, Rewrites, total_keys};
+use super::rewrites::{Level, Rewrites, project_keys};
 use crate::StoreError;
 use crate::check::rewritten_keys;
 use crate::limits::{
@@ -102,7 +102,7 @@ impl Shared {
             if level.step_us == DAY_US && end_us > next.closed_us {
                 break;
             }
-            let merge = Merge { table, group_by: &keys, step_us: Some(level.step_us) };
+            let merge = Merge { table, group_by: &keys, step_us: Some(level.step_us), values: None };
             let source = match &of_finer {
                 None => {
                     merge.cells(&format!("`time_us` >= {start_us} AND `time_us` < {end_us} AND {}", next.inside(table)))
@@ -112,14 +112,14 @@ impl Shared {
             let name = level.table(table);
             let number = generation.take();
             self.fill(&merge, &name, number, &source).await?;
-            next.replace(&name, day, number);
+            self.take_along(&merge, *level, &name, (day, number), next).await?;
             self.add_up(table, *level, (day, number), next, generation).await?;
             of_finer = Some((name, number));
         }
         Ok(())
     }
 
-    /// Makes the totals of a day's coarse rows, if the table has totals.
+    /// Makes the rows of whole projects from a day's coarse rows, if the table has such rows.
     async fn add_up(
         &self,
         table: Table,
@@ -128,24 +128,50 @@ impl Shared {
         next: &mut Rewrites,
         generation: &mut Generation,
     ) -> Result<(), StoreError> {
-        let keys = total_keys(table);
+        let keys = project_keys(table);
         if keys.is_empty() {
             return Ok(());
         }
-        let merge = Merge { table, group_by: &keys, step_us: Some(level.step_us) };
-        let source = merge.coarse(&level.table(table), &format!("`generation` = {of}"));
-        let (name, number) = (level.totals(table), generation.take());
+        let merge = Merge { table, group_by: &keys, step_us: Some(level.step_us), values: None };
+        let of_day = format!("`generation` = {of} AND intDiv(`time_us`, {DAY_US}) = {day}");
+        let source = merge.coarse(&level.table(table), &of_day);
+        let (name, number) = (level.projects(table), generation.take());
         self.fill(&merge, &name, number, &source).await?;
-        next.replace(&name, day, number);
+        self.take_along(&merge, level, &name, (day, number), next).await
+    }
+
+    /// Puts a day's new generation in the place of the one before, with the other days that it has rows of.
+    async fn take_along(
+        &self,
+        merge: &Merge<'_>,
+        level: Level,
+        name: &str,
+        (day, number): (i64, u64),
+        next: &mut Rewrites,
+    ) -> Result<(), StoreError> {
+        let days = level.generation_days(merge.table);
+        let first = day.div_euclid(days) * days;
+        let mut others: BTreeMap<u64, Vec<i64>> = BTreeMap::new();
+        for (other, of) in next.generations(name).range(first..first + days).filter(|(other, _)| **other != day) {
+            others.entry(*of).or_default().push(*other);
+        }
+        let columns = merge.columns();
+        for (of, days) in others {
+            let list = days.iter().map(i64::to_string).collect::<Vec<_>>().join(", ");
+            let select = format!(
+                "SELECT {columns}, {number} FROM `{name}` WHERE `generation` = {of} AND intDiv(`time_us`, {DAY_US}) IN ({list})"
+            );
+            self.client.execute(&format!("INSERT INTO `{name}` ({columns}, `generation`) {select}")).await?;
+            days.iter().for_each(|other| next.replace(name, *other, number));
+        }
+        next.replace(name, day, number);
         Ok(())
     }
 
     /// Writes one generation of a rewritten table.
     async fn fill(&self, merge: &Merge<'_>, name: &str, generation: u64, source: &str) -> Result<(), StoreError> {
         let sql = merge.sql(&[source.to_owned()]);
-        let schema = merge.schema();
-        let columns: Vec<String> = schema.fields().iter().map(|field| format!("`{}`", field.name())).collect();
-        let columns = columns.join(", ");
+        let columns = merge.columns();
         let has_sketches =
             merge.table.columns().iter().any(|column| matches!(column.role, Role::Histogram | Role::Registers));
         if !has_sketches {
@@ -235,10 +261,10 @@ impl Shared {
     fn is_unused(&self, rewrites: &Rewrites, table: &str, partition: &str, now_us: i64) -> bool {
         let numbers: Vec<u64> = partition.trim_matches(['(', ')']).split(',').flat_map(str::parse).collect();
         match numbers[..] {
-            [day, generation] => {
+            [_, generation] => {
                 // Somebody may still be making it.
                 let is_old = generation / 1000 + (self.grace.as_micros() as u64) < now_us as u64;
-                is_old && rewrites.generations(table).get(&(day as i64)) != Some(&generation)
+                is_old && !rewrites.has_generation(table, generation)
             }
             [span] => Table::ALL.into_iter().find(|known| known.name() == table).is_some_and(|table| {
                 let length_us = if table == Table::Chunks { 32 * DAY_US } else { DAY_US };
@@ -263,7 +289,7 @@ impl Generation {
 
 fn all_tables() -> Vec<String> {
     let of = |table: Table| {
-        let coarse = Level::of(table).iter().flat_map(move |level| [level.table(table), level.totals(table)]);
+        let coarse = Level::of(table).iter().flat_map(move |level| [level.table(table), level.projects(table)]);
         std::iter::once(table.name().to_owned()).chain(coarse)
     };
     Table::ALL.into_iter().flat_map(of).collect()
@@ -276,7 +302,7 @@ fn expire(next: &mut Rewrites, now_us: i64) {
         for level in levels {
             let before_day = (now_us - level.retention_us(table)).div_euclid(DAY_US);
             next.forget(&level.table(table), before_day);
-            next.forget(&level.totals(table), before_day);
+            next.forget(&level.projects(table), before_day);
         }
         // Cells that coarse rows stand for are of use only to questions about minutes.
         let kept_us = if levels.is_empty() { DAY_RETENTION_US } else { MINUTE_RETENTION_US };

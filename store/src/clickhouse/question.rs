@@ -1,5 +1,6 @@
 //! From a question to one SQL statement, and from its rows to the answer.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::ops::Range;
 use std::sync::Arc;
@@ -10,10 +11,11 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use flagmint_schemas::rollup::{Column, Role, Table};
 use uuid::Uuid;
 
-use super::rewrites::{Level, Rewrites, total_keys, within};
+use super::rewrites::{Level, Rewrites, project_keys, within};
 use super::sketches;
 use crate::limits::{DAY_US, HOUR_US};
 use crate::parts::Parts;
+use crate::query::wanted;
 use crate::{Filter, Period, RollupQuery, StoreError};
 
 /// Rows of one table, merged: what they are grouped by, and how time appears.
@@ -23,6 +25,8 @@ pub(super) struct Merge<'a> {
     pub(super) group_by: &'a [&'static str],
     /// Times are rounded down to a multiple of this and kept apart; `None` for one row over the whole range.
     pub(super) step_us: Option<i64>,
+    /// As in [`RollupQuery`].
+    pub(super) values: Option<&'a [&'static str]>,
 }
 
 impl Merge<'_> {
@@ -32,11 +36,11 @@ impl Merge<'_> {
             Period::Hour => Some(HOUR_US),
             Period::Day => Some(DAY_US),
         };
-        Merge { table: query.table, group_by: &query.group_by, step_us }
+        Merge { table: query.table, group_by: &query.group_by, step_us, values: query.values.as_deref() }
     }
 
-    fn values(&self) -> impl Iterator<Item = &'static Column> + use<> {
-        self.table.columns().iter().filter(|column| !column.role.is_key())
+    fn values(&self) -> impl Iterator<Item = &'static Column> {
+        wanted(self.table, self.values)
     }
 
     /// The columns that rows of the answer are told apart by, of a table that has their times in `time_us`.
@@ -103,6 +107,12 @@ impl Merge<'_> {
         Arc::new(Schema::new(keys.chain(self.values().map(|value| value.name)).map(field).collect::<Vec<Field>>()))
     }
 
+    /// The names of the answer's columns, as a list for a statement.
+    pub(super) fn columns(&self) -> String {
+        let schema = self.schema();
+        schema.fields().iter().map(|field| format!("`{}`", field.name())).collect::<Vec<_>>().join(", ")
+    }
+
     /// Rows as ClickHouse gives them, in the types of the answer.
     pub(super) fn read(&self, rows: &RecordBatch) -> Result<RecordBatch, StoreError> {
         let schema = self.schema();
@@ -144,14 +154,14 @@ pub(super) fn sql(query: &RollupQuery, rewrites: &Rewrites) -> Option<String> {
     let rows = conditions(query)?;
     let parts = Parts::new(table, &query.time_us, query.period);
     // What coarse rows answer, with the cells that they do not stand for; and what cells alone do.
-    let (coarse, base) = if table.is_minutely() {
+    let (coarse, base) = if table.has_coarse_rows() {
         (parts.hour.iter().chain(&parts.day).cloned().collect(), parts.base.clone())
     } else if Level::of(table).is_empty() {
         (Vec::new(), parts.base.clone())
     } else {
         (parts.base.clone(), Vec::new())
     };
-    let mut sources = coarse_sources(&merge, (&rows, is_about_totals(query)), &parts, rewrites);
+    let mut sources = coarse_sources(&merge, (&rows, is_about_projects(query)), &parts, rewrites);
     let outside =
         |ranges: String| format!("({ranges} AND `time_us` >= {} AND {})", rewrites.sealed_us, rewrites.outside(table));
     let cells: Vec<String> = within(&coarse).map(outside).into_iter().chain(within(&base)).collect();
@@ -162,28 +172,33 @@ pub(super) fn sql(query: &RollupQuery, rewrites: &Rewrites) -> Option<String> {
     (!sources.is_empty()).then(|| merge.sql(&sources))
 }
 
-/// Whether a question neither tells flags apart nor asks about some.
-fn is_about_totals(query: &RollupQuery) -> bool {
-    let keys = total_keys(query.table);
+/// Whether a question neither tells environments apart nor asks about some.
+fn is_about_projects(query: &RollupQuery) -> bool {
+    let keys = project_keys(query.table);
     let filtered = query.filters.iter().map(|filter| match filter {
         Filter::IdIn(name, _) | Filter::CodeIn(name, _) | Filter::TextIs(name, _) => *name,
     });
     !keys.is_empty() && query.group_by.iter().copied().chain(filtered).all(|name| keys.contains(&name))
 }
 
-fn coarse_sources(merge: &Merge<'_>, (rows, totals): (&str, bool), parts: &Parts, rewrites: &Rewrites) -> Vec<String> {
+fn coarse_sources(
+    merge: &Merge<'_>,
+    (rows, projects): (&str, bool),
+    parts: &Parts,
+    rewrites: &Rewrites,
+) -> Vec<String> {
     let table = merge.table;
     let mut sources = Vec::new();
-    let named = |level: &Level| if totals { level.totals(table) } else { level.table(table) };
+    let named = |level: &Level| if projects { level.projects(table) } else { level.table(table) };
     let mut add = |level: &Level, ranges: &[Range<i64>]| {
         let name = named(level);
-        let mut generations = Vec::new();
+        let mut generations = BTreeSet::new();
         for range in ranges {
             let days = range.start.div_euclid(DAY_US)..=(range.end - 1).div_euclid(DAY_US);
-            generations.extend(rewrites.generations(&name).range(days).map(|(_, generation)| generation.to_string()));
+            generations.extend(rewrites.generations(&name).range(days).map(|(_, generation)| *generation));
         }
         if let Some(times) = within(ranges).filter(|_| !generations.is_empty()) {
-            let generations = generations.join(", ");
+            let generations = generations.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
             sources.push(merge.coarse(&name, &format!("{rows}{times} AND `generation` IN ({generations})")));
         }
     };
@@ -201,7 +216,13 @@ fn coarse_sources(merge: &Merge<'_>, (rows, totals): (&str, bool), parts: &Parts
             add(day, &by_day);
             add(hour, &by_hour);
         }
-        [same] => add(same, &parts.base),
+        [same] => {
+            // A generation of several days may still have rows of days that are past their retention.
+            let first_us =
+                rewrites.generations(&named(same)).first_key_value().map_or(i64::MAX, |(day, _)| day * DAY_US);
+            let kept = parts.base.iter().map(|range| range.start.max(first_us)..range.end);
+            add(same, &kept.filter(|range| range.start < range.end).collect::<Vec<_>>());
+        }
         _ => {}
     }
     sources

@@ -34,8 +34,8 @@ impl Level {
     /// The levels of a table, each made from the one before.
     pub(super) const fn of(table: Table) -> &'static [Self] {
         match table {
-            Table::Decisions | Table::Latency | Table::Usage => &[HOUR, DAY],
-            Table::Uniques | Table::Contexts | Table::Ledger => &[SAME],
+            Table::Decisions | Table::Latency | Table::Flags | Table::Totals | Table::Usage => &[HOUR, DAY],
+            Table::Uniques | Table::Users | Table::Contexts | Table::Ledger => &[SAME],
             Table::Chunks => &[],
         }
     }
@@ -44,9 +44,20 @@ impl Level {
         format!("{}{}", table.name(), self.suffix)
     }
 
-    /// The table of the same rows with all flags added up.
-    pub(super) fn totals(self, table: Table) -> String {
-        format!("{}_total{}", table.name(), self.suffix)
+    /// The table of the same rows with all environments of a project added up.
+    pub(super) fn projects(self, table: Table) -> String {
+        format!("{}_project{}", table.name(), self.suffix)
+    }
+
+    /// Days that one generation has rows of: many where a day has few rows, so that a question about months finds them in few places, since each
+    /// place costs a part of a millisecond, whatever is there. When one day is rewritten the others are copied.
+    pub(super) const fn generation_days(self, table: Table) -> i64 {
+        match table {
+            Table::Contexts | Table::Chunks => 1,
+            _ if self.step_us == HOUR_US => 1,
+            Table::Flags | Table::Totals | Table::Usage | Table::Users | Table::Ledger => 32,
+            Table::Decisions | Table::Latency | Table::Uniques => 8,
+        }
     }
 
     /// How long its rows are kept, microseconds.
@@ -59,15 +70,12 @@ impl Level {
     }
 }
 
-/// What rows of totals do not keep apart.
-const ADDED_UP: [&str; 3] = ["flag", "variation", "rule"];
-
-/// The dimensions of a table's totals; none if it has no totals.
-pub(super) fn total_keys(table: Table) -> Vec<&'static str> {
-    if !matches!(table, Table::Decisions | Table::Latency) {
+/// The dimensions of a table's rows of whole projects; none if it has no such rows.
+pub(super) fn project_keys(table: Table) -> Vec<&'static str> {
+    if !matches!(table, Table::Latency | Table::Flags | Table::Totals | Table::Uniques) {
         return Vec::new();
     }
-    rewritten_keys(table).into_iter().filter(|name| !ADDED_UP.contains(name)).collect()
+    rewritten_keys(table).into_iter().filter(|name| *name != "environment").collect()
 }
 
 /// Of one partition of one epoch the chunks that start before an offset.
@@ -126,6 +134,11 @@ impl Rewrites {
         self.spans.get(table).unwrap_or(&NONE)
     }
 
+    /// Whether a generation of a table is in force.
+    pub(super) fn has_generation(&self, table: &str, generation: u64) -> bool {
+        self.generations(table).values().any(|known| *known == generation)
+    }
+
     /// Puts a generation in the place of another.
     pub(super) fn replace(&mut self, table: &str, day: i64, generation: u64) {
         self.spans.entry(table.to_owned()).or_default().insert(day, generation);
@@ -150,7 +163,7 @@ impl Rewrites {
 
     /// Up to when a table's cells are in its coarse rows.
     pub(super) fn closed_us(&self, table: Table) -> i64 {
-        if table.is_minutely() { self.closed_us } else { self.closed_us.div_euclid(DAY_US) * DAY_US }
+        if table.has_coarse_rows() { self.closed_us } else { self.closed_us.div_euclid(DAY_US) * DAY_US }
     }
 
     /// The condition on cells that coarse rows stand for.

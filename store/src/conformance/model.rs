@@ -86,19 +86,25 @@ impl Model {
                 merge(*table, merged, values, across_chunks);
             }
         }
+        let columns = || query.table.columns().iter().filter(|column| !column.role.is_key());
         let rows = groups.into_iter().map(|(mut group, values)| {
-            group.extend(values);
+            let wanted = columns().zip(values).filter(|(column, _)| is_value_wanted(query, column));
+            group.extend(wanted.map(|(_, value)| value));
             group
         });
         finish(rows.collect(), query)
     }
 }
 
+fn is_value_wanted(query: &RollupQuery, column: &Column) -> bool {
+    query.values.as_ref().is_none_or(|values| values.contains(&column.name))
+}
+
 /// The columns of an answer.
 pub(super) fn answered(query: &RollupQuery) -> Vec<&'static str> {
     let columns = query.table.columns();
     let time = columns.iter().filter(|column| column.role == Role::Time && query.period != Period::Whole);
-    let values = columns.iter().filter(|column| !column.role.is_key());
+    let values = columns.iter().filter(|column| !column.role.is_key() && is_value_wanted(query, column));
     query.group_by.iter().copied().chain(time.chain(values).map(|column| column.name)).collect()
 }
 

@@ -70,15 +70,6 @@ impl Random {
     }
 }
 
-/// The step of a table's time, microseconds.
-pub(super) const fn step_us(table: Table) -> i64 {
-    match table {
-        Table::Decisions | Table::Latency | Table::Usage | Table::Chunks => 60_000_000,
-        Table::Ledger => HOUR_US,
-        Table::Uniques | Table::Contexts => DAY_US,
-    }
-}
-
 /// One of a few values of a dimension, so that cells share and differ in dimensions.
 pub(super) fn dimension(column: &Column, random: &mut Random) -> Value {
     let few = random.below(3) as u8;
@@ -150,7 +141,7 @@ impl Chunk {
             for _ in 0..=random.below(12) {
                 // Mostly recent, sometimes late.
                 let back_us = if random.one_in(4) { random.range(0..DAY_US) } else { random.range(0..HOUR_US) };
-                let time_us = (now_us - back_us).max(START_US).div_euclid(step_us(table)) * step_us(table);
+                let time_us = (now_us - back_us).max(START_US).div_euclid(table.step_us()) * table.step_us();
                 let chunk = [Value::U64(epoch), Value::U32(partition), Value::U64(start)];
                 let mut chunk = chunk.into_iter();
                 let row = table.columns().iter().map(|column| match column.role {

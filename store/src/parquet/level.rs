@@ -53,7 +53,7 @@ impl Level {
     pub(super) const fn retention_us(self, table: Table) -> i64 {
         match (self, table) {
             (_, Table::Contexts) => CONTEXT_RETENTION_US,
-            (Self::Base, table) if table.is_minutely() => MINUTE_RETENTION_US,
+            (Self::Base, table) if table.has_coarse_rows() => MINUTE_RETENTION_US,
             (Self::Hour, _) => HOUR_RETENTION_US,
             _ => DAY_RETENTION_US,
         }

@@ -53,7 +53,7 @@ impl Shared {
         if change.catalog.state.rolled_through_us.is_some_and(|rolled_us| rolled_us >= closed_us) {
             return Ok(());
         }
-        for table in Table::ALL.into_iter().filter(|table| table.is_minutely()) {
+        for table in Table::ALL.into_iter().filter(|table| table.has_coarse_rows()) {
             self.roll_hours(&mut change, table, closed_us)?;
             self.roll_days(&mut change, table, closed_us.div_euclid(DAY_US) * DAY_US)?;
         }
@@ -128,7 +128,7 @@ impl Shared {
         let expired = change.files(|file| {
             let info = &file.info;
             let table = info.table().expect("tables were checked when the manifest was read");
-            let kept_coarser = info.rolled || info.level == Level::Day || !table.is_minutely();
+            let kept_coarser = info.rolled || info.level == Level::Day || !table.has_coarse_rows();
             kept_coarser && info.last_us < now_us - info.level.retention_us(table)
         });
         if expired.is_empty() {
@@ -141,7 +141,8 @@ impl Shared {
     /// All rows of some sources at one level, merged across chunks, in the table's schema.
     fn merge(&self, table: Table, level: Level, sources: Vec<Source>) -> Result<RecordBatch, StoreError> {
         let keys = rewritten_keys(table);
-        let merge = Merge { table, organization: None, filters: &[], group_by: &keys, step_us: Some(level.step_us()) };
+        let step_us = Some(level.step_us());
+        let merge = Merge { table, organization: None, filters: &[], group_by: &keys, step_us, values: None };
         let merged = tokio::runtime::Handle::current().block_on(merge.run(sources, self.context()));
         let merged = merged.map_err(query_error)?;
         let columns = table.columns().iter().map(|column| match merged.column_by_name(column.name) {

@@ -15,20 +15,21 @@ use datafusion::functions_aggregate::min_max::{max_udaf, min_udaf};
 use datafusion::functions_aggregate::sum::sum_udaf;
 use datafusion::logical_expr::{AggregateUDF, Operator};
 use datafusion::physical_expr::aggregate::{AggregateExprBuilder, AggregateFunctionExpr};
-use datafusion::physical_expr::expressions::{BinaryExpr, Column, in_list, lit};
+use datafusion::physical_expr::expressions::{BinaryExpr, Column as ColumnOf, in_list, lit};
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode, PhysicalGroupBy};
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr, collect};
 use flagmint_schemas::ids::OrganizationId;
-use flagmint_schemas::rollup::{Role, Table};
+use flagmint_schemas::rollup::{Column, Role, Table};
 use uuid::Uuid;
 
 use super::scan::{Projection, Scan, Source};
 use super::sketches::{histogram_sum, registers_max};
 use crate::Filter;
 use crate::limits::{PARALLEL_ROWS_MIN, QUERY_THREADS};
+use crate::query::wanted;
 
 /// What is to be merged, without paging.
 #[derive(Debug)]
@@ -39,6 +40,8 @@ pub(super) struct Merge<'a> {
     pub(super) group_by: &'a [&'static str],
     /// Times are rounded down to a multiple of this and kept apart; `None` for one row over the whole range.
     pub(super) step_us: Option<i64>,
+    /// As in [`crate::RollupQuery`].
+    pub(super) values: Option<&'a [&'static str]>,
 }
 
 /// The column of an organization: every table that belongs to tenants has it.
@@ -63,7 +66,7 @@ impl Merge<'_> {
     pub(super) fn answer_schema(&self) -> SchemaRef {
         let table = self.table.schema();
         let keys = self.group_by.iter().copied().chain(self.step_us.map(|_| self.time()));
-        let values = self.table.columns().iter().filter(|column| !column.role.is_key()).map(|column| column.name);
+        let values = wanted(self.table, self.values).map(|column| column.name);
         let field = |name| table.field_with_name(name).expect("names were checked").clone();
         Arc::new(Schema::new(keys.chain(values).map(field).collect::<Vec<Field>>()))
     }
@@ -80,9 +83,10 @@ impl Merge<'_> {
         let dimensions: Vec<&str> =
             filtered.chain(self.group_by.iter().copied()).chain(self.organization.map(|_| ORGANIZATION)).collect();
         let columns = self.table.columns();
+        let values: Vec<&str> = wanted(self.table, self.values).map(|column| column.name).collect();
         let needed = |at: &usize| {
-            let column = &columns[*at];
-            !column.role.is_key() || column.role == Role::Time || dimensions.contains(&column.name)
+            let Column { name, role, .. } = &columns[*at];
+            *role == Role::Time || values.contains(name) || dimensions.contains(name)
         };
         let kept: Vec<usize> = (0..columns.len()).filter(needed).collect();
         let schema = self.table.schema().project(&kept).expect("the columns are the table's");
@@ -154,8 +158,7 @@ impl Merge<'_> {
 
     /// The second rule of every value.
     fn values(&self, schema: &SchemaRef) -> Result<Vec<Arc<AggregateFunctionExpr>>> {
-        let values = self.table.columns().iter().filter(|column| !column.role.is_key());
-        values
+        wanted(self.table, self.values)
             .map(|value| {
                 AggregateExprBuilder::new(across_chunks(value.role), vec![column(value.name, schema)?])
                     .schema(Arc::clone(schema))
@@ -179,7 +182,7 @@ fn across_chunks(role: Role) -> Arc<AggregateUDF> {
 }
 
 fn column(name: &str, schema: &SchemaRef) -> Result<Arc<dyn PhysicalExpr>> {
-    Ok(Arc::new(Column::new_with_schema(name, schema)?))
+    Ok(Arc::new(ColumnOf::new_with_schema(name, schema)?))
 }
 
 /// Splits sources among threads, about evenly by rows; few rows stay together.

@@ -108,6 +108,7 @@ impl Shared {
             filters: &query.filters,
             group_by: &query.group_by,
             step_us,
+            values: query.values.as_deref(),
         };
         let merged = if query.filters.iter().any(nothing_meets) {
             RecordBatch::new_empty(merge.answer_schema())

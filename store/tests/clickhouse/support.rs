@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use arrow::array::AsArray;
 use arrow::datatypes::{Int64Type, UInt64Type};
 use flagmint_schemas::ids::{EnvironmentId, FlagId, OrganizationId, ProjectId, RuleId, VariationId};
-use flagmint_schemas::rollup::{Cell, ContextCell, DecisionCell, LatencyCell, Table, UniqueCell, counting, measure};
+use flagmint_schemas::rollup::{
+    Cell, ContextCell, DecisionCell, FlagCell, LatencyCell, Table, TotalCell, UniqueCell, UserCell, counting, measure,
+};
 use flagmint_schemas::sketch::latency::Histogram;
 use flagmint_schemas::sketch::unique::Registers;
 use flagmint_store::clickhouse::{ClickHouseStore, Options, migrate};
@@ -96,6 +98,8 @@ pub fn emission(chunk: u64, cells: &[Counted], position: Option<Position>) -> Em
         let context = seen.entry(day_us).or_insert((0, i64::MAX, i64::MIN));
         *context = (context.0 + count, context.1.min(*time_us), context.2.max(*time_us));
     }
+    let mut all: BTreeMap<i64, Registers> = BTreeMap::new();
+    users.iter().for_each(|((_, day_us), registers)| all.entry(*day_us).or_default().merge_max(registers));
     let uniques: Vec<UniqueCell> = users.into_iter().map(|(key, registers)| unique(chunk, key, &registers)).collect();
     let contexts: Vec<ContextCell> =
         seen.into_iter().map(|(day_us, context)| observed(chunk, day_us, context)).collect();
@@ -109,7 +113,10 @@ pub fn emission(chunk: u64, cells: &[Counted], position: Option<Position>) -> Em
                 Table::Latency,
                 LatencyCell::to_batch(&cells.iter().map(|cell| latency(chunk, *cell)).collect::<Vec<_>>()),
             ),
+            (Table::Flags, FlagCell::to_batch(&flags(chunk, cells))),
+            (Table::Totals, TotalCell::to_batch(&totals(chunk, cells))),
             (Table::Uniques, UniqueCell::to_batch(&uniques)),
+            (Table::Users, UserCell::to_batch(&all.iter().map(|day| user(chunk, day)).collect::<Vec<_>>())),
             (Table::Contexts, ContextCell::to_batch(&contexts)),
         ],
         positions: position.into_iter().collect(),
@@ -154,6 +161,72 @@ fn latency(chunk: u64, (number, time_us, count): Counted) -> LatencyCell {
         latency_us: 7 * count,
         evaluation_ns: 9 * count,
         buckets: Histogram::from_dense(&[0, count, number as u64]).encode(),
+    }
+}
+
+fn flags(chunk: u64, cells: &[Counted]) -> Vec<FlagCell> {
+    let (organization, project, environment) = tenant();
+    let mut hours: BTreeMap<(u128, i64), u64> = BTreeMap::new();
+    for (number, time_us, count) in cells {
+        *hours.entry((*number, time_us.div_euclid(HOUR_US) * HOUR_US)).or_default() += count;
+    }
+    let row = |((number, time_us), served)| FlagCell {
+        organization,
+        project,
+        environment,
+        flag: flag(number),
+        counting: counting::COUNTED,
+        time_us,
+        epoch: EPOCH,
+        partition: PARTITION,
+        chunk,
+        served,
+        reported: 0,
+        errors: 0,
+        app_errors: 0,
+        goals: 0,
+    };
+    hours.into_iter().map(row).collect()
+}
+
+fn totals(chunk: u64, cells: &[Counted]) -> Vec<TotalCell> {
+    let (organization, project, environment) = tenant();
+    let mut minutes: BTreeMap<i64, u64> = BTreeMap::new();
+    for (_, time_us, count) in cells {
+        *minutes.entry(*time_us).or_default() += count;
+    }
+    let row = |(time_us, served)| TotalCell {
+        organization,
+        project,
+        environment,
+        counting: counting::COUNTED,
+        time_us,
+        epoch: EPOCH,
+        partition: PARTITION,
+        chunk,
+        served,
+        reported: 0,
+        errors: 0,
+        app_errors: 0,
+        goals: 0,
+        latency_us: 7 * served,
+        evaluation_ns: 9 * served,
+        buckets: Histogram::from_dense(&[0, served]).encode(),
+    };
+    minutes.into_iter().map(row).collect()
+}
+
+fn user(chunk: u64, (time_us, registers): (&i64, &Registers)) -> UserCell {
+    let (organization, project, environment) = tenant();
+    UserCell {
+        organization,
+        project,
+        environment,
+        time_us: *time_us,
+        epoch: EPOCH,
+        partition: PARTITION,
+        chunk,
+        registers: registers.encode(),
     }
 }
 
@@ -205,8 +278,13 @@ pub fn question(table: Table, period: Period) -> RollupQuery {
         organization: Some(OrganizationId(Uuid::from_u128(1))),
         time_us: 0..START_US + 1000 * DAY_US,
         filters: vec![],
-        group_by: if table == Table::Contexts { vec!["key"] } else { vec!["flag"] },
+        group_by: match table {
+            Table::Contexts => vec!["key"],
+            Table::Totals | Table::Users => vec![],
+            _ => vec!["flag"],
+        },
         period,
+        values: None,
         having: None,
         page: None,
     }
@@ -253,6 +331,20 @@ pub async fn check_others(
             u128::from_be_bytes(uniques["flag"].as_fixed_size_binary().value(row).try_into().expect("16 bytes"));
         assert_eq!(uniques["registers"].as_binary::<i32>().value(row), expected[&number].encode(), "{number}");
     }
+    let flags = store.query(&question(Table::Flags, Period::Whole)).await.expect("an answer").batch;
+    let served = flags["served"].as_primitive::<UInt64Type>();
+    let of_flag =
+        |row| u128::from_be_bytes(flags["flag"].as_fixed_size_binary().value(row).try_into().expect("16 bytes"));
+    let served = (0..flags.num_rows()).map(|row| ((of_flag(row), 0), served.value(row)));
+    assert_eq!(&served.collect::<BTreeMap<_, _>>(), counts);
+    let all: u64 = counts.values().sum();
+    let totals = store.query(&question(Table::Totals, Period::Whole)).await.expect("an answer").batch;
+    let histogram = Histogram::decode(totals["buckets"].as_binary::<i32>().value(0)).expect("a histogram");
+    assert_eq!((totals["served"].as_primitive::<UInt64Type>().value(0), histogram.entries()), (all, &[(1, all)][..]));
+    let mut users = Registers::default();
+    expected.values().for_each(|registers| users.merge_max(registers));
+    let found = store.query(&question(Table::Users, Period::Whole)).await.expect("an answer").batch;
+    assert_eq!(found["registers"].as_binary::<i32>().value(0), users.encode());
     let contexts = store.query(&question(Table::Contexts, Period::Whole)).await.expect("an answer").batch;
     let evaluations: u64 = contexts["evaluations"].as_primitive::<UInt64Type>().values().iter().sum();
     assert_eq!(evaluations, cells.iter().map(|(.., count)| count).sum::<u64>());

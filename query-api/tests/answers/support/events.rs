@@ -6,7 +6,8 @@ use arrow::array::RecordBatch;
 use flagmint_schemas::decision::{ErrorCode, Reason};
 use flagmint_schemas::ids::{EnvironmentId, FlagId, KeyId, OrganizationId, ProjectId, RuleId, VariationId};
 use flagmint_schemas::rollup::{
-    Cell, DecisionCell, LatencyCell, LedgerCell, Table, UniqueCell, UsageCell, counting, measure,
+    Cell, DecisionCell, FlagCell, LatencyCell, LedgerCell, Table, TotalCell, UniqueCell, UsageCell, UserCell, counting,
+    measure,
 };
 use flagmint_schemas::sketch::latency::{BUCKETS, Histogram, bucket_of};
 use flagmint_schemas::sketch::unique::Registers;
@@ -112,7 +113,10 @@ pub fn cells(events: &[Event]) -> Vec<(Table, RecordBatch)> {
     let tables = [
         (Table::Decisions, of(&decisions)),
         (Table::Latency, of(&latency)),
+        (Table::Flags, of(&flags)),
+        (Table::Totals, of(&totals)),
         (Table::Uniques, of(&uniques)),
+        (Table::Users, of(&users)),
         (Table::Ledger, of(&ledger)),
         (Table::Usage, of(&usage)),
     ];
@@ -182,6 +186,94 @@ fn latency(chunk: u64, events: &[&Event]) -> RecordBatch {
         buckets: Histogram::from_dense(&buckets).encode(),
     };
     LatencyCell::to_batch(&cells.into_iter().map(row).collect::<Vec<_>>())
+}
+
+/// Served, reported, errors, application errors, goals.
+fn tallies(event: &Event) -> [u64; 5] {
+    let of = |measure| if event.measure == measure { event.count } else { 0 };
+    let served = of(measure::SERVED);
+    let errors = if event.reason == Reason::Error { served } else { 0 };
+    [served, of(measure::REPORTED), errors, of(measure::APP_ERROR), of(measure::GOAL)]
+}
+
+fn flags(chunk: u64, events: &[&Event]) -> RecordBatch {
+    let mut cells: BTreeMap<_, [u64; 5]> = BTreeMap::new();
+    for event in events {
+        let key = (event.environment, event.flag, event.counting, floor(event.time_us, HOUR_US));
+        cells.entry(key).or_default().iter_mut().zip(tallies(event)).for_each(|(sum, count)| *sum += count);
+    }
+    let row = |((environment, flag, counting, time_us), sums): (_, [u64; 5])| FlagCell {
+        organization: organization(),
+        project: project(),
+        environment: EnvironmentId(environment),
+        flag: FlagId(flag),
+        counting,
+        time_us,
+        epoch: 1,
+        partition: 0,
+        chunk,
+        served: sums[0],
+        reported: sums[1],
+        errors: sums[2],
+        app_errors: sums[3],
+        goals: sums[4],
+    };
+    FlagCell::to_batch(&cells.into_iter().map(row).collect::<Vec<_>>())
+}
+
+fn totals(chunk: u64, events: &[&Event]) -> RecordBatch {
+    let mut cells: BTreeMap<_, ([u64; 5], u64, u64, Vec<u64>)> = BTreeMap::new();
+    for event in events {
+        let key = (event.environment, event.counting, floor(event.time_us, 60_000_000));
+        let cell = cells.entry(key).or_insert_with(|| ([0; 5], 0, 0, vec![0; BUCKETS]));
+        cell.0.iter_mut().zip(tallies(event)).for_each(|(sum, count)| *sum += count);
+        if event.measure == measure::SERVED {
+            cell.1 += event.count * event.latency_us;
+            cell.2 += event.count * event.evaluation_ns;
+            cell.3[usize::from(bucket_of(event.latency_us))] += event.count;
+        }
+    }
+    let row = |(key, sums): (_, ([u64; 5], u64, u64, Vec<u64>))| {
+        let (environment, counting, time_us) = key;
+        let ([served, reported, errors, app_errors, goals], latency_us, evaluation_ns, buckets) = sums;
+        TotalCell {
+            organization: organization(),
+            project: project(),
+            environment: EnvironmentId(environment),
+            counting,
+            time_us,
+            epoch: 1,
+            partition: 0,
+            chunk,
+            served,
+            reported,
+            errors,
+            app_errors,
+            goals,
+            latency_us,
+            evaluation_ns,
+            buckets: Histogram::from_dense(&buckets).encode(),
+        }
+    };
+    TotalCell::to_batch(&cells.into_iter().map(row).collect::<Vec<_>>())
+}
+
+fn users(chunk: u64, events: &[&Event]) -> RecordBatch {
+    let mut cells: BTreeMap<_, Registers> = BTreeMap::new();
+    for event in events.iter().filter(|event| event.counting == counting::COUNTED) {
+        cells.entry((event.environment, floor(event.time_us, DAY_US))).or_default().insert(mix(event.user));
+    }
+    let row = |((environment, time_us), registers): (_, Registers)| UserCell {
+        organization: organization(),
+        project: project(),
+        environment: EnvironmentId(environment),
+        time_us,
+        epoch: 1,
+        partition: 0,
+        chunk,
+        registers: registers.encode(),
+    };
+    UserCell::to_batch(&cells.into_iter().map(row).collect::<Vec<_>>())
 }
 
 fn uniques(chunk: u64, events: &[&Event]) -> RecordBatch {
