@@ -167,7 +167,10 @@ struct Parts<'a> {
 /// Log and rollups on the local disk.
 async fn embedded(assembly: &mut Assembly, parts: Parts<'_>, log: Arc<LocalLog>) -> Result<data_plane::Piece, Failure> {
     let options = parts.options;
-    let store = ParquetStore::open(&options.data_dir.join("rollups"), &flagmint_store::parquet::Options::default());
+    let directory = options.data_dir.join("rollups");
+    let open = move || ParquetStore::open(&directory, &flagmint_store::parquet::Options::default());
+    // By a thread of the background, since the store's own step back as the one does that starts them.
+    let store = tokio::task::spawn_blocking(open).await.map_err(|error| Failure::resource("rollups", error))?;
     let store = Arc::new(store.map_err(|error| Failure::resource("rollups", error))?);
     maintenance::start_trimming(assembly, Arc::clone(&log), Arc::clone(&store), options.log_retention);
     maintenance::start_parquet(assembly, Arc::clone(&store));

@@ -71,6 +71,7 @@ pub const REOPEN_WAIT: (Duration, Duration) = (Duration::from_millis(200), Durat
 /// How often the process's histograms are condensed: a second's observations take a few milliseconds.
 pub const CONDENSE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How far all but requests steps back where one process has all roles: with both at work, a core goes to requests for seven tenths.
-/// Less would let a fold or a publish delay requests; more would let answers grow old where a core can do no more.
+/// How far all but requests steps back where one process has all roles, its Postgres included: with both at work, a core goes to requests
+/// for seven tenths. Less would let a fold or a publish delay requests; more lets the log fall behind, and at last decisions be refused,
+/// where a core can do no more.
 pub const BACKGROUND_NICENESS: i32 = 4;

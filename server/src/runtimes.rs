@@ -55,13 +55,22 @@ impl Runtimes {
     }
 }
 
-/// Lets the calling thread step back. That is allowed to everybody; a system that refuses it is only less smooth.
-fn step_back(niceness: i32) {
+/// Lets the calling thread, and what it starts, step back. That is allowed to everybody; a system that refuses it is only less smooth.
+pub fn step_back(niceness: i32) {
     if niceness > 0 {
         // To Linux, no process at all is the calling thread.
         let now = getpriority_process(None).unwrap_or_default();
         let _ = setpriority_process(None, (now + niceness).min(NICENESS_MAX));
+        wait_for_a_turn();
     }
+}
+
+/// When something wakes the calling thread, it does not take the place of who is running: once it has it, it would keep it until the next
+/// tick of the kernel, 4 ms on many systems.
+fn wait_for_a_turn() {
+    let priority = libc::sched_param { sched_priority: 0 };
+    // SAFETY: the kernel only reads the structure; 0 is the calling thread.
+    unsafe { libc::sched_setscheduler(0, libc::SCHED_BATCH, &raw const priority) };
 }
 
 /// The same routes, answered by `runtime` instead of the one that reads requests; given up with the connection.
@@ -92,7 +101,9 @@ mod tests {
 
     async fn whereabouts() -> String {
         let name = std::thread::current().name().unwrap_or_default().to_owned();
-        format!("{name} {}", getpriority_process(None).unwrap())
+        // SAFETY: it only tells how the calling thread is scheduled.
+        let is_batch = unsafe { libc::sched_getscheduler(0) } == libc::SCHED_BATCH;
+        format!("{name} {} {is_batch}", getpriority_process(None).unwrap())
     }
 
     async fn ask(router: Router, path: &str) -> String {
@@ -110,8 +121,8 @@ mod tests {
             let behind = answered_by(Handle::current(), behind);
             let router = Router::new().route("/ahead", get(whereabouts)).merge(behind);
             let [ahead, behind] = ["/ahead", "/behind"].map(|path| requests.spawn(ask(router.clone(), path)));
-            assert_eq!(ahead.await.unwrap(), format!("requests {own}"));
-            assert_eq!(behind.await.unwrap(), format!("background {}", (own + 3).min(NICENESS_MAX)));
+            assert_eq!(ahead.await.unwrap(), format!("requests {own} false"));
+            assert_eq!(behind.await.unwrap(), format!("background {} true", (own + 3).min(NICENESS_MAX)));
         });
         runtimes.shut_down();
     }

@@ -1,18 +1,21 @@
 //! One origin for everything: the services' routes side by side, and what every role serves about itself.
 
+use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use axum::routing::future::RouteFuture;
 use axum::routing::get;
 use axum::{Json, Router};
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
 use tower::ServiceBuilder;
+use tower::util::MapFutureLayer;
 use tower_http::catch_panic::CatchPanicLayer;
-use tower_http::timeout::TimeoutLayer;
 
 use super::health::Health;
 use crate::limits::REQUEST_MAX;
@@ -50,8 +53,18 @@ pub fn finish(router: Router) -> Router {
             .layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| {
                 error(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "something unforeseen happened")
             }))
-            .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, REQUEST_MAX)),
+            .layer(MapFutureLayer::new(|answer: RouteFuture<Infallible>| within(REQUEST_MAX, answer))),
     )
+}
+
+/// The answer, or that it took longer than `max`. The answer is asked first and the clock after it: those that are there at once, as nearly all
+/// for flags are, need no timer.
+async fn within(
+    max: Duration,
+    answer: impl Future<Output = Result<Response, Infallible>>,
+) -> Result<Response, Infallible> {
+    let answered = tokio::time::timeout(max, answer).await;
+    answered.unwrap_or_else(|_| Ok(StatusCode::SERVICE_UNAVAILABLE.into_response()))
 }
 
 async fn ready(State(own): State<Own>) -> Response {
@@ -82,4 +95,20 @@ async fn wrong_method() -> Response {
 
 fn error(status: StatusCode, code: &str, message: &str) -> Response {
     (status, Json(json!({ "statusCode": status.as_u16(), "error": code, "message": message }))).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn status(answer: impl Future<Output = Response>) -> StatusCode {
+        let answer = async { Ok(answer.await) };
+        within(Duration::from_millis(1), answer).await.unwrap_or_else(|never| match never {}).status()
+    }
+
+    #[tokio::test]
+    async fn what_takes_too_long_is_given_up() {
+        assert_eq!(status(std::future::pending()).await, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(status(async { StatusCode::NO_CONTENT.into_response() }).await, StatusCode::NO_CONTENT);
+    }
 }

@@ -18,6 +18,8 @@ use rustix::process::{Pid, Signal, geteuid, getpid, getppid, kill_process, set_p
 use super::home::{Account, Home};
 use super::limits::{LOG_TAIL_BYTES, POLL_INTERVAL, PREDECESSOR_TIMEOUT, START_TIMEOUT, STOP_TIMEOUT};
 use super::{IoContext, PostgresError};
+use crate::limits::BACKGROUND_NICENESS;
+use crate::runtimes::step_back;
 
 /// Small, since it serves one program; nothing that is for replication or parallel queries. fsync stays on. Time is UTC whatever the
 /// machine says, and dynamic shared memory are files of the data directory, because containers have a /dev/shm of 64 MB or none.
@@ -196,6 +198,7 @@ impl Launch {
         // change of user, which would clear the death signal.
         unsafe {
             command.pre_exec(move || {
+                step_back(BACKGROUND_NICENESS);
                 set_parent_process_death_signal(Some(Signal::INT))?;
                 // We may have died before that call: then no signal will come.
                 if getppid() == Some(us) { Ok(()) } else { Err(io::ErrorKind::NotFound.into()) }
