@@ -4,11 +4,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use flagmint_benches::caller;
 use flagmint_ingest::ContextRedactor;
 use flagmint_log::{Append, DecisionLog, KafkaLog, KafkaOptions};
-use flagmint_schemas::batch::{Batch, BatchHeader, Call, Caller, Codec, DecisionRow, ObservedContext, Outcome};
-use flagmint_schemas::decision::{Exit, Reason, Transport, Trigger};
-use flagmint_schemas::ids::{EnvironmentId, FlagId, KeyId, OrganizationId, ProjectId, RuleId, VariationId};
+use flagmint_schemas::batch::{Batch, BatchHeader, Call, Codec, DecisionRow, ObservedContext, Outcome};
+use flagmint_schemas::decision::{Exit, Reason};
+use flagmint_schemas::ids::{EnvironmentId, FlagId, OrganizationId, ProjectId, RuleId, VariationId};
 use futures::future::try_join_all;
 use serde_json::json;
 use uuid::Uuid;
@@ -68,19 +69,6 @@ impl Contexts {
             Arc::new(redactor.observe(context.as_object().expect("an object")))
         };
         Arc::clone(self.known.entry(user).or_insert_with(observe))
-    }
-}
-
-fn caller() -> Caller {
-    Caller {
-        key: KeyId(Uuid::from_u128(77 << 90)),
-        transport: Transport::Rest,
-        trigger: Trigger::Evaluate,
-        source: "SDK".into(),
-        sdk_name: "flagmint-node".into(),
-        sdk_version: "3.2.1".into(),
-        platform: "nodejs".into(),
-        wrapper: String::new(),
     }
 }
 
