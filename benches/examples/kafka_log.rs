@@ -144,6 +144,7 @@ impl World {
             event_time_max_us: self.now_us,
             low_watermark_us: self.now_us - 60_000,
             closing: false,
+            pseudonym_key: 1,
         };
         self.sequence += 1;
         Append { partition, header: header.encode().to_vec().into(), payload: Bytes::from(batch.encode(codec)) }

@@ -129,6 +129,7 @@ fn append(environment: u64, sequence: u64, batch: &Batch) -> Append {
         event_time_max_us: last_us,
         low_watermark_us: last_us,
         closing: false,
+        pseudonym_key: 1,
     };
     Append {
         partition: environment as u32 % PARTITIONS,

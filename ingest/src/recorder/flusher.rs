@@ -14,7 +14,7 @@ use flagmint_schemas::limits::HEARTBEAT_INTERVAL_US;
 
 use super::Shared;
 use super::assemble::{Assembler, Scratch, codec_for};
-use super::environment::{EnvironmentIdentity, EnvironmentState};
+use super::environment::EnvironmentState;
 use super::payloads::Payloads;
 use super::queue::{Item, Queue};
 use crate::limits;
@@ -111,7 +111,7 @@ impl Flusher {
         let callers = environment.callers();
         let (producer, payloads, mut items) = (self.producer, &self.payloads, Vec::new());
         let emit = |batch: &Batch| {
-            items.push(encode(producer, environment.identity, batch, payloads));
+            items.push(encode(producer, environment, batch, payloads));
             // Where requests are answered on the same core, they wait for one batch at most, not for a whole flush.
             std::thread::yield_now();
         };
@@ -154,7 +154,8 @@ impl Flusher {
     }
 }
 
-fn encode(producer: u128, identity: EnvironmentIdentity, batch: &Batch, payloads: &Payloads) -> Item {
+fn encode(producer: u128, environment: &EnvironmentState, batch: &Batch, payloads: &Payloads) -> Item {
+    let identity = environment.identity;
     let codec = codec_for(batch);
     let times = || batch.calls.iter().map(|call| call.event_time_us);
     let header = BatchHeader {
@@ -166,6 +167,7 @@ fn encode(producer: u128, identity: EnvironmentIdentity, batch: &Batch, payloads
         calls: batch.calls.len() as u32,
         event_time_min_us: times().min().unwrap_or_default(),
         event_time_max_us: times().max().unwrap_or_default(),
+        pseudonym_key: environment.pseudonym_key(),
         ..BatchHeader::heartbeat(producer)
     };
     let mut payload = payloads.take();
