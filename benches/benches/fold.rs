@@ -149,6 +149,7 @@ fn record(random: &mut Random, shape: Shape, offset: u64) -> Record {
         event_time_max_us: append_time_us,
         low_watermark_us: append_time_us - 100_000,
         closing: false,
+        pseudonym_key: 1,
     };
     let payload = Bytes::from(batch.encode(Codec::Arrow));
     Record { partition: 0, offset, append_time_us, header: header.encode().to_vec().into(), payload }

@@ -8,11 +8,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use flagmint_benches::caller;
 use flagmint_ingest::{ContextRedactor, KnownContext};
 use flagmint_log::{Append, DecisionLog, KafkaLog, KafkaOptions};
-use flagmint_schemas::batch::{Batch, BatchHeader, Call, Caller, Codec, DecisionRow, Outcome};
-use flagmint_schemas::decision::{Exit, Reason, Transport, Trigger};
-use flagmint_schemas::ids::{EnvironmentId, FlagId, KeyId, OrganizationId, ProjectId, RuleId, VariationId};
+use flagmint_schemas::batch::{Batch, BatchHeader, Call, Codec, DecisionRow, Outcome};
+use flagmint_schemas::decision::{Exit, Reason};
+use flagmint_schemas::ids::{EnvironmentId, FlagId, OrganizationId, ProjectId, RuleId, VariationId};
 use flagmint_schemas::limits::{ATTRIBUTES_INTERVAL_US, PROTOBUF_DECISIONS_BELOW};
 use futures::future::try_join_all;
 use rand::rngs::StdRng;
@@ -159,22 +160,10 @@ impl World {
             event_time_max_us: self.now_us,
             low_watermark_us: self.now_us - 60_000,
             closing: false,
+            pseudonym_key: 1,
         };
         self.sequence += 1;
         Append { partition, header: header.encode().to_vec().into(), payload: Bytes::from(batch.encode(codec)) }
-    }
-}
-
-fn caller() -> Caller {
-    Caller {
-        key: KeyId(Uuid::from_u128(77 << 90)),
-        transport: Transport::Rest,
-        trigger: Trigger::Evaluate,
-        source: "SDK".into(),
-        sdk_name: "flagmint-node".into(),
-        sdk_version: "3.2.1".into(),
-        platform: "nodejs".into(),
-        wrapper: String::new(),
     }
 }
 

@@ -191,7 +191,8 @@ impl ConfigurationSource {
 
     async fn load_snapshot(&self, directory: &Directory, id: EnvironmentId) -> Result<(), SourceError> {
         let row = sqlx::query(
-            "SELECT organization_id, project_id, version, compiled, pseudonym_key, log_raw_context, private_attributes, subscription_active, \
+            "SELECT organization_id, project_id, version, compiled, pseudonym_key, pseudonym_key_number, \
+             log_raw_context, private_attributes, subscription_active, \
              (extract(epoch FROM updated_at) * 1000000)::bigint AS revision \
              FROM environment_snapshots WHERE environment_id = $1",
         )
@@ -210,6 +211,7 @@ impl ConfigurationSource {
             log_raw_context: row.try_get("log_raw_context")?,
             private_attributes: row.try_get("private_attributes")?,
             pseudonym_key: pseudonym_key.try_into().map_err(|_| not_32_bytes("pseudonym_key"))?,
+            pseudonym_key_number: row.try_get::<i32, _>("pseudonym_key_number")?.unsigned_abs(),
             compiled: row.try_get("compiled")?,
         };
         self.load_deltas(directory, kept.identity(), kept.version).await?;

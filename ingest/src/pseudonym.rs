@@ -28,6 +28,8 @@ const GROUPS: [&str; 3] = ["user", "organization", "custom"];
 pub struct ContextRedactor {
     /// Keyed once; a clone of it saves two of the four hash blocks of each HMAC.
     mac: Hmac<Sha256>,
+    /// Which of the environment's keys it is; 0 if nobody said.
+    key_number: u32,
     log_raw: bool,
     /// What is private by the schema: the last parts of its names, in lower case.
     private: HashSet<String>,
@@ -39,9 +41,22 @@ impl ContextRedactor {
     pub fn new(environment_key: [u8; 32], log_raw: bool) -> Self {
         Self {
             mac: Hmac::new_from_slice(&environment_key).expect("HMAC takes keys of any length"),
+            key_number: 0,
             log_raw,
             private: HashSet::new(),
         }
+    }
+
+    /// The same with a key that records name by this number.
+    #[must_use]
+    pub fn with_key_number(mut self, key_number: u32) -> Self {
+        self.key_number = key_number;
+        self
+    }
+
+    /// What records name the key by.
+    pub(crate) const fn key_number(&self) -> u32 {
+        self.key_number
     }
 
     /// The same with attributes that the organization's schema marks as private. As in rules (evaluation.md 4.4), `user.salary` is

@@ -225,10 +225,7 @@ async fn all_roles<L: DecisionLog, S: RollupStore>(
         spool_directory: options.data_dir.join("spool"),
         last_good: None,
         postgres: postgres.to_owned(),
-        rate_limit_bypass_token: options.rate_limit_bypass_token.clone(),
-        qa_routes: options.qa_routes,
-        ofrep: !options.no_ofrep,
-        advertise: options.advertise.clone(),
+        options: options.data_plane.clone(),
     };
     let plane = data_plane::start(assembly, log, settings).await?;
     assembly.report(folding::check(fold.statuses.clone()));

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use roles::{AggregatorOptions, ControlPlaneOptions, EvaluatorOptions, Listen, QueryApiOptions};
+use roles::{AggregatorOptions, ControlPlaneOptions, DataPlaneOptions, EvaluatorOptions, Listen, QueryApiOptions};
 use servers::Servers;
 
 /// Feature flags whose every decision is counted exactly, and provably.
@@ -80,10 +80,6 @@ pub struct UpOptions {
     /// Where it serves.
     #[command(flatten)]
     pub listen: Listen,
-    /// Where other instances reach this one, as contexts posted to them for streams held here are forwarded; --listen, or this host's name
-    /// and that port if that is all addresses.
-    #[arg(long, value_name = "HOST:PORT")]
-    pub advertise: Option<String>,
     /// Holds the log, the rollups and Postgres; locked by one process.
     #[arg(long, default_value = "./flagmint-data", value_name = "DIRECTORY")]
     pub data_dir: PathBuf,
@@ -93,15 +89,9 @@ pub struct UpOptions {
     /// The first user of an empty installation.
     #[command(flatten)]
     pub first_user: FirstUserOptions,
-    /// Requests that carry this in x-bypass-rate-limit skip the rate limit.
-    #[arg(long, value_name = "TOKEN")]
-    pub rate_limit_bypass_token: Option<String>,
-    /// Serves the routes for tests of config-sync, /evaluator/v2/qa/config-sync/…; whoever has an SDK key can then shift the clock of leases.
-    #[arg(long)]
-    pub qa_routes: bool,
-    /// Answers OFREP with 403: applications then use clients of Flagmint alone.
-    #[arg(long)]
-    pub no_ofrep: bool,
+    /// How applications are answered.
+    #[command(flatten)]
+    pub data_plane: DataPlaneOptions,
     /// Partitions of a new decision log.
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
     pub log_partitions: u32,
@@ -167,14 +157,11 @@ impl DemoServerOptions {
     pub fn into_up(self, data_dir: PathBuf) -> UpOptions {
         UpOptions {
             listen: Listen::on(self.listen),
-            advertise: None,
             data_dir,
             servers: self.servers,
             first_user: FirstUserOptions { admin_email: "demo@flagmint.example".into(), admin_password_file: None },
             emit_interval: self.emit_interval,
-            rate_limit_bypass_token: None,
-            qa_routes: false,
-            no_ofrep: false,
+            data_plane: DataPlaneOptions::default(),
             log_partitions: 1,
             log_retention: Duration::from_secs(7 * 24 * 3600),
         }

@@ -1,5 +1,7 @@
-//! Questions are checked against the table before anything is planned, so that a wrong one is refused with its reason.
+//! Questions are checked against the table before anything is planned, and rows before any is stored, so that a wrong one is refused with
+//! its reason.
 
+use arrow::array::{Array as _, RecordBatch};
 use arrow::datatypes::DataType;
 use flagmint_schemas::rollup::{Column, Role, Table};
 
@@ -52,6 +54,21 @@ pub(crate) fn check(query: &RollupQuery) -> Result<(), StoreError> {
         if answered(name).is_none() {
             return refuse(table, name, "is not in the answer");
         }
+    }
+    Ok(())
+}
+
+/// Refuses rows that are not in the schema of the table.
+pub(crate) fn rows(table: Table, batch: &RecordBatch) -> Result<(), StoreError> {
+    let (schema, expected) = (batch.schema(), table.schema());
+    let are_alike = schema.fields().len() == expected.fields().len()
+        && schema
+            .fields()
+            .iter()
+            .zip(expected.fields())
+            .all(|(field, wanted)| field.name() == wanted.name() && field.data_type() == wanted.data_type());
+    if !are_alike || batch.columns().iter().any(|column| column.null_count() > 0) {
+        return Err(StoreError::Refuse(format!("rows are not in the schema of table {}", table.name())));
     }
     Ok(())
 }

@@ -122,6 +122,7 @@ async fn open<L: DecisionLog>(
     stored: Option<Position>,
     limits: FoldLimits,
 ) -> Result<Partition, RunError> {
+    // After the positions, so that what they say is in the log by then.
     let bounds = log.bounds(number).await?;
     let resume = resume_at(number, stored, &bounds)?;
     let mut distance = limits.duplicate_window_records as u64;
@@ -177,6 +178,10 @@ async fn prime_from<L: DecisionLog>(
     chunk: u64,
     mut distance: u64,
 ) -> Result<u64, LogError> {
+    // However long ago that was, there is nothing before it; and each look at a time turns the reading to another place.
+    if chunk.saturating_sub(distance) <= bounds.start {
+        return Ok(bounds.start);
+    }
     // The append time of the record before the chunk is no later than that of its first, which may not be there yet.
     let before = chunk.saturating_sub(1).max(bounds.start);
     let Some(horizon_us) = append_time(log, number, before).await?.map(|time_us| time_us.saturating_sub(PRIME_US))

@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
+use flagmint_benches::caller;
 use flagmint_ingest::{ContextRedactor, KnownContext};
 use flagmint_log::{Append, DecisionLog, KafkaLog, KafkaOptions};
-use flagmint_schemas::batch::{Batch, BatchHeader, Call, Caller, Codec, DecisionRow, ObservedContext, Outcome};
-use flagmint_schemas::decision::{Exit, Reason, Transport, Trigger};
-use flagmint_schemas::ids::{EnvironmentId, FlagId, KeyId, OrganizationId, ProjectId, RuleId, VariationId};
+use flagmint_schemas::batch::{Batch, BatchHeader, Call, Codec, DecisionRow, ObservedContext, Outcome};
+use flagmint_schemas::decision::{Exit, Reason};
+use flagmint_schemas::ids::{EnvironmentId, FlagId, OrganizationId, ProjectId, RuleId, VariationId};
 use futures::future::try_join_all;
 use serde_json::json;
 use uuid::Uuid;
@@ -71,19 +72,6 @@ impl Contexts {
     }
 }
 
-fn caller() -> Caller {
-    Caller {
-        key: KeyId(Uuid::from_u128(77 << 90)),
-        transport: Transport::Rest,
-        trigger: Trigger::Evaluate,
-        source: "SDK".into(),
-        sdk_name: "flagmint-node".into(),
-        sdk_version: "3.2.1".into(),
-        platform: "nodejs".into(),
-        wrapper: String::new(),
-    }
-}
-
 fn call(event: Event, context: u32, random: &mut Random) -> Call {
     Call {
         call_id: (0x5a5a_1234_9876_0042 << 64) | u128::from(event.call),
@@ -141,6 +129,7 @@ fn append(environment: u64, sequence: u64, batch: &Batch) -> Append {
         event_time_max_us: last_us,
         low_watermark_us: last_us,
         closing: false,
+        pseudonym_key: 1,
     };
     Append {
         partition: environment as u32 % PARTITIONS,

@@ -80,5 +80,8 @@ async fn a_pseudonym_key_is_destroyed_for_good() {
         .one("SELECT payload::text FROM audit_entries WHERE event_type = 'environment.pseudonym_key_destroyed'")
         .await;
     let entry: Value = serde_json::from_str(&entry).unwrap();
-    assert_eq!(entry.as_object().unwrap().len(), 3, "ids alone: {entry}");
+    assert_eq!(entry.as_object().unwrap().len(), 5, "ids and numbers alone: {entry}");
+    assert_eq!((&entry["destroyed_key_number"], &entry["pseudonym_key_number"]), (&json!(1), &json!(2)));
+    assert_eq!(api.one::<i32>(&of("pseudonym_key_number", &sample.live)).await, 2);
+    assert_eq!(api.one::<i32>(&of("pseudonym_key_number", &sample.staging)).await, 1);
 }

@@ -84,6 +84,7 @@ pub(super) struct KeptSnapshot {
     pub log_raw_context: bool,
     pub private_attributes: Vec<String>,
     pub pseudonym_key: [u8; 32],
+    pub pseudonym_key_number: u32,
     pub compiled: String,
 }
 
@@ -99,7 +100,9 @@ impl KeptSnapshot {
         let configuration = Configuration::parse(&self.compiled)?;
         let compiled = CompiledEnvironment::compile(&configuration.flags, &configuration.segments);
         let private = self.private_attributes.iter().map(String::as_str);
-        let redactor = ContextRedactor::new(self.pseudonym_key, self.log_raw_context).with_private(private);
+        let redactor = ContextRedactor::new(self.pseudonym_key, self.log_raw_context)
+            .with_key_number(self.pseudonym_key_number)
+            .with_private(private);
         let recorder = directory.recorder_for(identity, recorded_outcomes(&compiled), redactor);
         let (version, revision) = (self.version, self.revision);
         let snapshot = Snapshot::new(identity, version, revision, self.subscription_active, compiled, Some(recorder));
@@ -367,6 +370,7 @@ mod tests {
             log_raw_context: false,
             private_attributes: vec!["user.salary".into()],
             pseudonym_key: [7; 32],
+            pseudonym_key_number: 1,
             compiled: compiled.into(),
         }
     }

@@ -280,6 +280,11 @@ impl EnvironmentState {
         }
     }
 
+    /// Which key the pseudonyms of its contexts are made with.
+    pub(super) const fn pseudonym_key(&self) -> u32 {
+        self.redactor.key_number()
+    }
+
     /// The shard's buffer, locked for a few nanoseconds.
     pub(super) fn buffer(&self, shard: usize) -> MutexGuard<'_, Buffer> {
         self.shards[shard].active.lock().unwrap_or_else(PoisonError::into_inner)

@@ -14,7 +14,7 @@ use flagmint_schemas::limits::HEARTBEAT_INTERVAL_US;
 
 use super::Shared;
 use super::assemble::{Assembled, Assembler, Scratch};
-use super::environment::{EnvironmentIdentity, EnvironmentState};
+use super::environment::EnvironmentState;
 use super::payloads::Payloads;
 use super::queue::{Item, Queue};
 use crate::limits;
@@ -121,7 +121,7 @@ impl Flusher {
         let callers = environment.callers();
         let (producer, payloads, mut items) = (self.producer, &self.payloads, Vec::new());
         let emit = |batch: &Assembled<'_>| {
-            items.push(encode(producer, environment.identity, batch, payloads));
+            items.push(encode(producer, environment, batch, payloads));
             // Where requests are answered on the same core, they wait for one batch at most, not for a whole flush.
             std::thread::yield_now();
         };
@@ -167,7 +167,8 @@ impl Flusher {
     }
 }
 
-fn encode(producer: u128, identity: EnvironmentIdentity, batch: &Assembled<'_>, payloads: &Payloads) -> Item {
+fn encode(producer: u128, environment: &EnvironmentState, batch: &Assembled<'_>, payloads: &Payloads) -> Item {
+    let identity = environment.identity;
     let codec = batch.codec();
     let times = || batch.calls.iter().map(|call| call.event_time_us);
     let header = BatchHeader {
@@ -179,6 +180,7 @@ fn encode(producer: u128, identity: EnvironmentIdentity, batch: &Assembled<'_>, 
         calls: batch.calls.len() as u32,
         event_time_min_us: times().min().unwrap_or_default(),
         event_time_max_us: times().max().unwrap_or_default(),
+        pseudonym_key: environment.pseudonym_key(),
         ..BatchHeader::heartbeat(producer)
     };
     let mut payload = payloads.take();

@@ -172,7 +172,16 @@ impl Broker {
 fn is_moving(error: &KafkaError) -> bool {
     use RDKafkaErrorCode as Code;
     let code = error.rdkafka_error_code();
-    matches!(code, Some(Code::NotLeaderForPartition | Code::LeaderNotAvailable | Code::UnknownTopicOrPartition))
+    // The library says the last by itself when its own copy of the metadata does not have a new partition yet.
+    matches!(
+        code,
+        Some(
+            Code::NotLeaderForPartition
+                | Code::LeaderNotAvailable
+                | Code::UnknownTopicOrPartition
+                | Code::UnknownPartition
+        )
+    )
 }
 
 /// An offset as Kafka tells it.

@@ -154,7 +154,8 @@ impl KafkaOptions {
         let mut config = self.consumer();
         config.set("partition.assignment.strategy", "cooperative-sticky");
         config.set("session.timeout.ms", ms(self.session_timeout));
-        config.set("heartbeat.interval.ms", ms(self.session_timeout / 6));
+        // Who stays hears with its next heartbeat that another one has gone.
+        default(&mut config, "heartbeat.interval.ms", ms(self.session_timeout / 12));
         // Its partitions are paused; what is fetched before they are is thrown away, so let it be little.
         config.set("fetch.message.max.bytes", "1024");
         config.set("queued.min.messages", "1");

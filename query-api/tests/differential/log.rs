@@ -133,6 +133,7 @@ impl Log {
             event_time_max_us: self.now_us,
             low_watermark_us: self.now_us - producer.lag_us,
             closing: false,
+            pseudonym_key: 1,
         };
         *sequence += 1;
         header

@@ -1,6 +1,6 @@
 //! The header of a log record: enough to route, deduplicate and account for a batch without decoding it.
 //!
-//! Fixed layout, little-endian, [`BatchHeader::LEN`] bytes: version u8, codec u8, schema u16, flags u32, producer u128,
+//! Fixed layout, little-endian, [`BatchHeader::LEN`] bytes: version u8, codec u8, schema u16, flags u8, pseudonym key u24, producer u128,
 //! sequence u64, organization, project, environment (16 bytes each, as in a UUID), decisions u32, calls u32, event time
 //! min, max, low watermark i64.
 
@@ -52,6 +52,9 @@ pub struct BatchHeader {
     pub low_watermark_us: i64,
     /// The producer says goodbye: it has appended all it will ever append to this partition.
     pub closing: bool,
+    /// Under which of the environment's keys the pseudonyms were made, by its number, [`Self::PSEUDONYM_KEYS_MAX`] at most; 0 in a heartbeat, and
+    /// where it is not known.
+    pub pseudonym_key: u32,
 }
 
 /// Why a header cannot be read.
@@ -69,7 +72,7 @@ pub enum HeaderError {
 }
 
 const VERSION: u8 = 1;
-const FLAG_CLOSING: u32 = 1;
+const FLAG_CLOSING: u8 = 1;
 
 impl BatchHeader {
     /// Encoded size in bytes.
@@ -77,6 +80,9 @@ impl BatchHeader {
 
     /// Where the bytes of the environment stand.
     pub const ENVIRONMENT: std::ops::Range<usize> = 64..80;
+
+    /// The largest number of a pseudonym key.
+    pub const PSEUDONYM_KEYS_MAX: u32 = (1 << 24) - 1;
 
     /// The version of the columns written today.
     pub const SCHEMA: u16 = 1;
@@ -98,6 +104,7 @@ impl BatchHeader {
             event_time_max_us: 0,
             low_watermark_us: 0,
             closing: false,
+            pseudonym_key: 0,
         }
     }
 
@@ -118,7 +125,8 @@ impl BatchHeader {
         };
         put(&[VERSION, self.codec as u8]);
         put(&self.schema.to_le_bytes());
-        put(&(if self.closing { FLAG_CLOSING } else { 0 }).to_le_bytes());
+        put(&[if self.closing { FLAG_CLOSING } else { 0 }]);
+        put(&self.pseudonym_key.min(Self::PSEUDONYM_KEYS_MAX).to_le_bytes()[..3]);
         put(&self.producer.to_le_bytes());
         put(&self.sequence.to_le_bytes());
         put(self.organization.0.as_bytes());
@@ -151,11 +159,14 @@ impl BatchHeader {
             other => return Err(HeaderError::Codec(other)),
         };
         let schema = u16::from_le_bytes(reader.take());
-        let flags = u32::from_le_bytes(reader.take());
+        let flags = reader.take::<1>()[0];
+        let [low, middle, high] = reader.take();
+        let pseudonym_key = u32::from_le_bytes([low, middle, high, 0]);
         Ok(Self {
             codec,
             schema,
             closing: flags & FLAG_CLOSING != 0,
+            pseudonym_key,
             producer: u128::from_le_bytes(reader.take()),
             sequence: u64::from_le_bytes(reader.take()),
             organization: OrganizationId(Uuid::from_bytes(reader.take())),
@@ -200,14 +211,23 @@ mod tests {
             event_time_max_us: 6,
             low_watermark_us: i64::MAX,
             closing: true,
+            pseudonym_key: 0x0012_3456,
         }
     }
 
     #[test]
     fn round_trips() {
         assert_eq!(BatchHeader::decode(&header().encode()), Ok(header()));
-        let plain = BatchHeader { closing: false, ..header() };
-        assert_eq!(BatchHeader::decode(&plain.encode()), Ok(plain));
+        for pseudonym_key in [0, 1, BatchHeader::PSEUDONYM_KEYS_MAX] {
+            let plain = BatchHeader { closing: false, pseudonym_key, ..header() };
+            assert_eq!(BatchHeader::decode(&plain.encode()), Ok(plain));
+        }
+    }
+
+    #[test]
+    fn a_number_that_has_no_room_disturbs_nothing_else() {
+        let decoded = BatchHeader::decode(&BatchHeader { pseudonym_key: u32::MAX, ..header() }.encode());
+        assert_eq!(decoded, Ok(BatchHeader { pseudonym_key: BatchHeader::PSEUDONYM_KEYS_MAX, ..header() }));
     }
 
     #[test]

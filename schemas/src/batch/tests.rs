@@ -147,6 +147,7 @@ fn header(batch: &Batch, codec: Codec) -> BatchHeader {
         event_time_max_us: batch.calls.iter().map(|call| call.event_time_us).max().unwrap_or_default(),
         low_watermark_us: 0,
         closing: false,
+        pseudonym_key: 1,
     }
 }
 

@@ -52,18 +52,9 @@ impl Listen {
     }
 }
 
-/// Options of an evaluator.
-#[derive(Clone, Debug, Args)]
-pub struct EvaluatorOptions {
-    /// Where it serves.
-    #[command(flatten)]
-    pub listen: Listen,
-    /// Kafka and Postgres.
-    #[command(flatten)]
-    pub servers: Servers,
-    /// Holds batches that Kafka does not take, and the last good configuration; of one process alone.
-    #[arg(long, default_value = "./flagmint-data", value_name = "DIRECTORY")]
-    pub data_dir: PathBuf,
+/// How applications are answered, in a process of its own or in one with everything.
+#[derive(Clone, Debug, Default, Args)]
+pub struct DataPlaneOptions {
     /// Requests that carry this in x-bypass-rate-limit skip the rate limit.
     #[arg(long, value_name = "TOKEN")]
     pub rate_limit_bypass_token: Option<String>,
@@ -73,10 +64,35 @@ pub struct EvaluatorOptions {
     /// Answers OFREP with 403: applications then use clients of Flagmint alone.
     #[arg(long)]
     pub no_ofrep: bool,
-    /// Where other evaluators reach this one, as contexts posted to them for streams held here are forwarded; --listen, or this host's name
+    /// Where other instances reach this one, as contexts posted to them for streams held here are forwarded; --listen, or this host's name
     /// and that port if that is all addresses.
     #[arg(long, value_name = "HOST:PORT")]
     pub advertise: Option<String>,
+}
+
+/// Where a role that records keeps what must outlast it.
+#[derive(Clone, Debug, Args)]
+pub struct Kept {
+    /// Holds batches that Kafka does not take, and an evaluator's last good configuration; of one process alone.
+    #[arg(long, default_value = "./flagmint-data", value_name = "DIRECTORY")]
+    pub data_dir: PathBuf,
+}
+
+/// Options of an evaluator.
+#[derive(Clone, Debug, Args)]
+pub struct EvaluatorOptions {
+    /// Where it serves.
+    #[command(flatten)]
+    pub listen: Listen,
+    /// Kafka and Postgres.
+    #[command(flatten)]
+    pub servers: Servers,
+    /// What must outlast the process.
+    #[command(flatten)]
+    pub kept: Kept,
+    /// How applications are answered.
+    #[command(flatten)]
+    pub data_plane: DataPlaneOptions,
 }
 
 /// Options of an aggregator.
@@ -117,9 +133,9 @@ pub struct ControlPlaneOptions {
     /// Kafka, in which its writes are recorded as calls, and Postgres.
     #[command(flatten)]
     pub servers: Servers,
-    /// Holds batches that Kafka does not take; of one process alone.
-    #[arg(long, default_value = "./flagmint-data", value_name = "DIRECTORY")]
-    pub data_dir: PathBuf,
+    /// What must outlast the process.
+    #[command(flatten)]
+    pub kept: Kept,
     /// The first user of an empty installation.
     #[command(flatten)]
     pub first_user: FirstUserOptions,

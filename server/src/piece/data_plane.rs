@@ -19,6 +19,7 @@ use super::health::check_now;
 use super::process::Assembly;
 use crate::exit::Failure;
 use crate::limits::DRAIN_RECORDER_MAX;
+use crate::options::roles::DataPlaneOptions;
 
 /// What the data plane is started with.
 pub struct Settings {
@@ -28,14 +29,8 @@ pub struct Settings {
     pub last_good: Option<PathBuf>,
     /// URL of Postgres.
     pub postgres: String,
-    /// Requests that carry this skip the rate limit.
-    pub rate_limit_bypass_token: Option<String>,
-    /// Whether the routes for tests of clients are served.
-    pub qa_routes: bool,
-    /// Whether OFREP is answered.
-    pub ofrep: bool,
-    /// `host:port` at which other instances reach this one, if it is not where it listens.
-    pub advertise: Option<String>,
+    /// How applications are answered.
+    pub options: DataPlaneOptions,
 }
 
 /// A running data plane.
@@ -73,12 +68,13 @@ pub async fn start<L: DecisionLog>(assembly: &mut Assembly, log: Arc<L>, setting
     let directory = Arc::new(Directory::new(recorder.clone()));
     let source = load(&directory, &settings.postgres, settings.last_good).await?;
     let stop = CancellationToken::new();
-    let address = settings.advertise.map_or_else(|| assembly.address().map(reached_at), Ok)?;
+    let options = settings.options;
+    let address = options.advertise.map_or_else(|| assembly.address().map(reached_at), Ok)?;
     let own = http::Settings {
-        bypass_token: settings.rate_limit_bypass_token,
+        bypass_token: options.rate_limit_bypass_token,
         address: Some(address),
-        qa_routes: settings.qa_routes,
-        ofrep: settings.ofrep,
+        qa_routes: options.qa_routes,
+        ofrep: !options.no_ofrep,
         ..http::Settings::default()
     };
     let plane = plane(&source, &directory, own, &stop).await?;

@@ -15,17 +15,15 @@ use crate::piece::servers;
 pub fn evaluator(options: EvaluatorOptions) -> Result<(), Failure> {
     let postgres = options.servers.postgres()?.to_owned();
     let kafka = servers::kafka_options(&options.servers.kafka, None)?;
-    let _lock = servers::lock_directory(&options.data_dir)?;
+    let data_dir = options.kept.data_dir;
+    let _lock = servers::lock_directory(&data_dir)?;
     super::run("evaluator", options.listen.addresses(), async |assembly| {
         let log = Arc::new(servers::kafka_to_append(kafka).await?);
         let settings = Settings {
-            spool_directory: options.data_dir.join("spool"),
-            last_good: Some(options.data_dir.join("configuration")),
+            spool_directory: data_dir.join("spool"),
+            last_good: Some(data_dir.join("configuration")),
             postgres,
-            rate_limit_bypass_token: options.rate_limit_bypass_token,
-            qa_routes: options.qa_routes,
-            ofrep: !options.no_ofrep,
-            advertise: options.advertise,
+            options: options.data_plane,
         };
         data_plane::start(assembly, log, settings).await?;
         Ok::<Pending<Failure>, _>(pending())

@@ -171,10 +171,9 @@ fn rollups_marked(directory: &Path) -> (usize, bool) {
     (rows, is_marked)
 }
 
-/// Records of the log of an installation that is not running, decoded: their number, and whether the mark is in one.
-async fn log_marked(data_dir: &Path) -> (usize, bool) {
+/// Looks at each batch in the log of an installation that is not running.
+async fn look_at_log(data_dir: &Path, mut look: impl FnMut(BatchHeader, Batch)) {
     let log = LocalLog::open(Options::new(data_dir.join("log"), 1)).expect("the log");
-    let (mut records, mut is_marked) = (0, false);
     let bounds = log.bounds(0).await.expect("bounds");
     let mut next = bounds.start;
     while next < bounds.end {
@@ -182,12 +181,20 @@ async fn log_marked(data_dir: &Path) -> (usize, bool) {
             next = record.offset + 1;
             let header = BatchHeader::decode(&record.header).expect("a header");
             if !header.is_heartbeat() {
-                records += 1;
-                let batch = Batch::decode(&header, &record.payload).expect("a batch");
-                is_marked |= format!("{batch:?}").contains(MARK);
+                look(header, Batch::decode(&header, &record.payload).expect("a batch"));
             }
         }
     }
+}
+
+/// Records of such a log, and whether the mark is in one.
+async fn log_marked(data_dir: &Path) -> (usize, bool) {
+    let (mut records, mut is_marked) = (0, false);
+    look_at_log(data_dir, |_, batch| {
+        records += 1;
+        is_marked |= format!("{batch:?}").contains(MARK);
+    })
+    .await;
     (records, is_marked)
 }
 
@@ -360,7 +367,7 @@ async fn an_attribute_is_private_from_the_mark_on_in_every_project_of_its_organi
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_destroyed_key_leaves_nobody_to_be_found() {
     let run = Run::new();
-    let server = run.start();
+    let mut server = run.start();
     let person = Person::sign_in(&server.url).await;
     let shop = Shop::open(&person).await;
     shop.wait_until_served(&person.http, &server.url).await;
@@ -386,4 +393,16 @@ async fn a_destroyed_key_leaves_nobody_to_be_found() {
     assert!(after.starts_with("p1_") && after != before);
     let all = observed(&person, "").await;
     assert!(all.contains(&before) && all.contains(&after), "what was counted stays counted: {all:?}");
+    server.signal(libc::SIGTERM);
+    assert_eq!(server.wait().code(), Some(0));
+    let mut numbers = std::collections::BTreeSet::new();
+    look_at_log(&run.data_dir(), |header, batch| {
+        for (key, number) in [(&before, 1), (&after, 2)] {
+            let is_in_it = batch.contexts.iter().any(|context| format!("{}", context.key) == *key);
+            assert!(!is_in_it || header.pseudonym_key == number, "a record says of {key} that it is of {header:?}");
+            numbers.extend(is_in_it.then_some(number));
+        }
+    })
+    .await;
+    assert_eq!(Vec::from_iter(numbers), [1, 2], "both keys are named");
 }

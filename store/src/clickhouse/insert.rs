@@ -11,8 +11,8 @@ use futures::future::join_all;
 
 use super::client::Client;
 use super::sketches;
-use crate::StoreError;
 use crate::limits::KEPT_EMISSIONS_MAX;
+use crate::{StoreError, check};
 
 /// Rows of one table, ready to be sent.
 #[derive(Clone, Debug)]
@@ -110,16 +110,7 @@ fn into(table: Table) -> String {
 /// Rows of a table as the body of an insert. Refuses rows that are not of the table, or whose sketches cannot be read.
 fn ready(table: Table, batch: &RecordBatch) -> Result<Ready, StoreError> {
     let name = table.name();
-    let (schema, expected) = (batch.schema(), table.schema());
-    let alike = schema.fields().len() == expected.fields().len()
-        && schema
-            .fields()
-            .iter()
-            .zip(expected.fields())
-            .all(|(field, wanted)| field.name() == wanted.name() && field.data_type() == wanted.data_type());
-    if !alike || batch.columns().iter().any(|column| column.null_count() > 0) {
-        return Err(StoreError::Refuse(format!("rows are not in the schema of table {name}")));
-    }
+    check::rows(table, batch)?;
     let damaged = || StoreError::Refuse(format!("a sketch in table {name} is damaged"));
     Ok(Ready { table, body: body(&weighted(table, batch).ok_or_else(damaged)?)? })
 }

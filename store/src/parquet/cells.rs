@@ -3,9 +3,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryArray, Int64Array, RecordBatch, StringArray, UInt32Array, UInt64Array,
-};
+use arrow::array::{ArrayRef, AsArray, BinaryArray, Int64Array, RecordBatch, StringArray, UInt32Array, UInt64Array};
 use arrow::datatypes::{DataType, Int64Type, UInt32Type, UInt64Type};
 use arrow::row::{RowConverter, SortField};
 use flagmint_schemas::rollup::{Role, Table};
@@ -13,7 +11,7 @@ use flagmint_schemas::sketch::latency::Histogram;
 use flagmint_schemas::sketch::unique::Registers;
 use indexmap::IndexSet;
 
-use crate::StoreError;
+use crate::{StoreError, check};
 
 /// Names a chunk of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -56,16 +54,7 @@ impl Layout {
     /// Refuses rows that are not of the table, or whose sketches cannot be read.
     pub(super) fn check(&self, batch: &RecordBatch) -> Result<(), StoreError> {
         let name = self.table.name();
-        let (schema, expected) = (batch.schema(), self.table.schema());
-        let alike = schema.fields().len() == expected.fields().len()
-            && schema
-                .fields()
-                .iter()
-                .zip(expected.fields())
-                .all(|(field, wanted)| field.name() == wanted.name() && field.data_type() == wanted.data_type());
-        if !alike || batch.columns().iter().any(|column| column.null_count() > 0) {
-            return Err(StoreError::Refuse(format!("rows are not in the schema of table {name}")));
-        }
+        check::rows(self.table, batch)?;
         for (at, role) in &self.values {
             let readable = |stored: Option<&[u8]>| match role {
                 Role::Histogram => Histogram::decode(stored.unwrap_or_default()).is_ok(),

@@ -165,6 +165,7 @@ fn header(random: &mut StdRng, producer: &Producer, now_us: i64, closing: bool) 
         event_time_max_us: now_us,
         low_watermark_us: producer.low_watermark_us,
         closing,
+        pseudonym_key: 1,
     }
 }
 

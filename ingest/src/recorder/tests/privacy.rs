@@ -7,7 +7,8 @@ async fn planted_secrets_are_not_in_the_log() {
     let directory = tempfile::tempdir().unwrap();
     let log = open(directory.path());
     let recorder = Recorder::start(Arc::clone(&log), settings(directory.path())).unwrap();
-    let environment = environment(&recorder, 0);
+    let redactor = ContextRedactor::new([3; 32], false).with_key_number(7);
+    let environment = recorder.environment(identity(0), outcomes(20), redactor);
     let secrets = ["planted-key-5f1", "planted@example.com", "planted-org-7"];
     for _ in 0..200 {
         let call = recorder.begin();
@@ -18,7 +19,8 @@ async fn planted_secrets_are_not_in_the_log() {
         assert!(environment.record(CallFacts { context: Some(&context), ..facts(call.received_us()) }, &[(0, 1)]));
     }
     recorder.drain().await.unwrap();
-    for (_, _, record) in read_all(&log).await {
+    for (header, _, record) in read_all(&log).await {
+        assert_eq!(header.pseudonym_key, if header.is_heartbeat() { 0 } else { 7 }, "under which key is said");
         for secret in secrets {
             let is_found = record.payload.windows(secret.len()).any(|window| window == secret.as_bytes());
             assert!(!is_found, "{secret} is in the log");

@@ -121,6 +121,8 @@ impl Injection<'_> {
     async fn take_over(&mut self) {
         let victim = self.victim();
         self.started = self.installation.aggregator(victim).kill().await;
+        // What it handed over last may be counted only now, and is no sign of anybody else.
+        self.installation.wait_until_taken_over(victim).await;
         self.is_fresh().await;
         self.installation.aggregator(victim).start().await;
     }
@@ -129,6 +131,7 @@ impl Injection<'_> {
         let (victim, a_while) = (self.victim(), self.a_while());
         self.installation.aggregator(victim).signal(libc::SIGSTOP);
         if self.installation.is_cluster() {
+            self.installation.wait_until_taken_over(victim).await;
             self.is_fresh().await;
             tokio::time::sleep((SESSION + a_while).saturating_sub(self.started.elapsed())).await;
         } else {

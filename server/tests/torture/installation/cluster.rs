@@ -151,6 +151,17 @@ impl Installation {
         }
     }
 
+    /// Waits until the others have all partitions of one that is away: before that nobody folds what was its own.
+    pub async fn wait_until_taken_over(&mut self, victim: usize) {
+        let has_all = |health: &serde_json::Value| {
+            let partitions = health["aggregator"]["partitions"].as_array();
+            partitions.is_some_and(|it| it.len() == PARTITIONS as usize)
+        };
+        for (_, other) in self.aggregators.iter_mut().enumerate().filter(|(number, _)| *number != victim) {
+            other.wait_until(has_all).await;
+        }
+    }
+
     /// The aggregators end, what the store knows of their positions is gone, and they start again.
     pub async fn replay(&mut self) {
         for process in &mut self.aggregators {
