@@ -156,13 +156,17 @@ impl Assembled<'_> {
 
     /// Appends the payload to `out`.
     pub(super) fn encode_to(&self, codec: Codec, out: &mut Vec<u8>) {
-        let &Self { callers, outcomes, contexts, calls, decisions, counts } = self;
-        let row = |at: usize| {
-            let row = decisions[at];
-            DecisionRow { outcome: row.outcome(), bucket: row.bucket(), count: counts.get(at).copied().unwrap_or(1) }
-        };
-        BatchRows { callers, outcomes, contexts, calls, decisions: (0..decisions.len()).map(row) }
-            .encode_to(codec, out);
+        let of = |row: &Row, count| DecisionRow { outcome: row.outcome(), bucket: row.bucket(), count };
+        if self.counts.is_empty() {
+            self.rows(self.decisions.iter().map(|row| of(row, 1))).encode_to(codec, out);
+        } else {
+            self.rows(self.decisions.iter().zip(self.counts).map(|(row, &count)| of(row, count))).encode_to(codec, out);
+        }
+    }
+
+    fn rows<D>(&self, decisions: D) -> BatchRows<'_, D> {
+        let &Self { callers, outcomes, contexts, calls, .. } = self;
+        BatchRows { callers, outcomes, contexts, calls, decisions }
     }
 }
 
