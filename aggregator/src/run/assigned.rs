@@ -201,6 +201,8 @@ impl<L: DecisionLog, S: RollupStore> Assigned<L, S> {
         let mut cells = Emitted::default();
         for partition in self.open.values_mut() {
             cells.append(&mut partition.fold_mut().emit_counts()?);
+            // Where requests are answered on the same core, they wait for one partition at most.
+            std::thread::yield_now();
         }
         Some(cells)
     }
@@ -213,6 +215,7 @@ impl<L: DecisionLog, S: RollupStore> Assigned<L, S> {
                 cells.append(&mut own);
                 put(&mut positions, position);
             }
+            std::thread::yield_now();
         }
         (cells, positions.into_values().collect())
     }

@@ -40,6 +40,8 @@ impl Memory {
         }
         for (table, batch) in &emission.cells {
             self.merge(*table, batch, stored);
+            // Whoever answers requests on the same core waits for one table at most.
+            std::thread::yield_now();
         }
         for position in &emission.positions {
             self.fold.advance(position);
