@@ -33,6 +33,7 @@ pub use column::Texts;
 pub use header::{BatchHeader, Codec, HeaderError};
 pub use rows::BatchRows;
 pub use table::{CallColumns, CallerColumns, ContextColumns, DecisionColumns, OutcomeColumns};
+pub use texts::is_same;
 pub use view::BatchView;
 
 /// The rows of a batch. Equality is by content; codecs round-trip it exactly.

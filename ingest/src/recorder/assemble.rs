@@ -59,12 +59,12 @@ struct Place {
 
 impl<'a, E: FnMut(&Assembled<'_>)> Assembler<'a, E> {
     pub(super) fn new(callers: &'a [Caller], outcomes: &'a [Outcome], scratch: &'a mut Scratch, emit: E) -> Self {
+        scratch.start(callers.len(), outcomes.len());
         Self { callers, outcomes, emit, scratch, unknown_decisions: 0 }
     }
 
     /// Makes batches of the rows of a buffer, which it leaves in no state to be used but cleared.
     pub(super) fn add(&mut self, buffer: &mut Buffer) {
-        self.scratch.start(self.callers.len(), self.outcomes.len());
         let (mut start, mut end) = (Place::default(), Place::default());
         while end.call < buffer.calls.len() {
             let decisions = buffer.calls[end.call].decisions as usize;

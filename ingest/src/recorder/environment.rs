@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use flagmint_schemas::batch::{Call, Caller, DecisionRow, ObservedContext, Outcome};
+use flagmint_schemas::batch::{Call, Caller, DecisionRow, ObservedContext, Outcome, is_same};
 use flagmint_schemas::decision::{ErrorCode, Transport, Trigger};
 use flagmint_schemas::ids::{EnvironmentId, KeyId, OrganizationId, ProjectId};
 use flagmint_schemas::limits::BATCH_DECISIONS_MAX;
@@ -236,12 +236,6 @@ impl Equivalent<Caller> for CallerName<'_> {
         (self.key, self.transport, self.trigger) == (caller.key, caller.transport, caller.trigger)
             && self.texts().into_iter().zip(texts).all(|(stated, known)| is_same(stated, known))
     }
-}
-
-/// Whether two texts are equal, without comparing nothing with nothing: most texts of callers are empty, an empty one may stand
-/// anywhere, and a vector load of no bytes from where no memory is takes a processor a hundred nanoseconds.
-fn is_same(one: &str, other: &str) -> bool {
-    one.len() == other.len() && (one.is_empty() || one == other)
 }
 
 /// What an [`EnvironmentRecorder`] and the flusher share.

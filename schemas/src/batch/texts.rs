@@ -57,7 +57,8 @@ fn is_one<'a>(first: &str, items: &(impl ExactSizeIterator<Item = &'a str> + Clo
 
 /// Whether two texts are equal, without comparing nothing with nothing: an empty text may stand anywhere, and a vector load of no bytes
 /// from where no memory is takes a processor a hundred nanoseconds.
-fn is_same(one: &str, other: &str) -> bool {
+#[must_use]
+pub fn is_same(one: &str, other: &str) -> bool {
     one.len() == other.len() && (one.is_empty() || one == other)
 }
 
