@@ -36,7 +36,6 @@ mod profile;
 mod rows;
 mod sightings;
 mod sums;
-mod tallies;
 mod time;
 mod uniques;
 

@@ -2,8 +2,7 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
-use flagmint_schemas::decision::Reason;
-use flagmint_schemas::rollup::measure;
+use flagmint_schemas::rollup::Tallies;
 use flagmint_schemas::sketch::latency::Histogram;
 use flagmint_store::Rows;
 use serde::Serialize;
@@ -12,51 +11,20 @@ use utoipa::ToSchema;
 use crate::error::ApiError;
 use crate::rows::{column, damaged};
 
-/// Numbers of counted decisions and of what clients reported.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Counts {
-    pub(crate) served: u64,
-    pub(crate) reported: u64,
-    pub(crate) errors: u64,
-    pub(crate) app_errors: u64,
-    pub(crate) goals: u64,
-}
-
-impl Counts {
-    /// Adds a merged row of `decisions`: codes of its measure and reason, and its count.
-    pub(crate) fn add(&mut self, measure: u8, reason: u8, count: u64) {
-        match measure {
-            measure::SERVED => {
-                self.served += count;
-                self.errors += if reason == Reason::Error.code() { count } else { 0 };
-            }
-            measure::REPORTED => self.reported += count,
-            measure::GOAL => self.goals += count,
-            measure::APP_ERROR => self.app_errors += count,
-            _ => {}
-        }
-    }
-
-    /// Served and reported together.
-    pub(crate) const fn evaluations(&self) -> u64 {
-        self.served + self.reported
-    }
-
-    /// Share of the served decisions that are errors; 0 when none were served.
-    pub(crate) fn error_rate(&self) -> f64 {
-        share(self.errors, self.served)
-    }
+/// Share of the served decisions that are errors; 0 when none were served.
+pub(crate) fn error_rate(tallies: &Tallies) -> f64 {
+    share(tallies.errors, tallies.served)
 }
 
 /// The numbers of each row of an answer from `totals` or `flags`, or of one that has `measure`, `reason` and `count`.
-pub(crate) fn counts_by_row(rows: &Rows) -> Result<Vec<Counts>, ApiError> {
+pub(crate) fn counts_by_row(rows: &Rows) -> Result<Vec<Tallies>, ApiError> {
     if rows.batch.column_by_name("served").is_some() {
         return added_up(rows);
     }
     let (measures, reasons) = (column::<u8>(rows, "measure")?, column::<u8>(rows, "reason")?);
     let counts = column::<u64>(rows, "count")?;
     let row = |((measure, reason), count): ((u8, u8), u64)| {
-        let mut row = Counts::default();
+        let mut row = Tallies::default();
         row.add(measure, reason, count);
         row
     };
@@ -64,14 +32,14 @@ pub(crate) fn counts_by_row(rows: &Rows) -> Result<Vec<Counts>, ApiError> {
 }
 
 /// The numbers of rows that have them side by side; those not asked for are 0.
-fn added_up(rows: &Rows) -> Result<Vec<Counts>, ApiError> {
+fn added_up(rows: &Rows) -> Result<Vec<Tallies>, ApiError> {
     let numbers = |name| match rows.batch.column_by_name(name) {
         Some(_) => column::<u64>(rows, name),
         None => Ok(vec![0; rows.batch.num_rows()]),
     };
     let (served, reported, errors) = (numbers("served")?, numbers("reported")?, numbers("errors")?);
     let (app_errors, goals) = (numbers("app_errors")?, numbers("goals")?);
-    let row = |row: usize| Counts {
+    let row = |row: usize| Tallies {
         served: served[row],
         reported: reported[row],
         errors: errors[row],
@@ -79,16 +47,6 @@ fn added_up(rows: &Rows) -> Result<Vec<Counts>, ApiError> {
         goals: goals[row],
     };
     Ok((0..rows.batch.num_rows()).map(row).collect())
-}
-
-impl std::ops::AddAssign for Counts {
-    fn add_assign(&mut self, other: Self) {
-        self.served += other.served;
-        self.reported += other.reported;
-        self.errors += other.errors;
-        self.app_errors += other.app_errors;
-        self.goals += other.goals;
-    }
 }
 
 /// Times of served decisions.
@@ -189,13 +147,13 @@ pub(crate) struct Measures {
 
 impl Measures {
     /// What people read of these sums.
-    pub(crate) fn of(counts: Counts, timing: &Timing, unique_users: Option<u64>) -> Self {
+    pub(crate) fn of(counts: Tallies, timing: &Timing, unique_users: Option<u64>) -> Self {
         Self {
             evaluations: counts.evaluations(),
             served: counts.served,
             reported: counts.reported,
             errors: counts.errors,
-            error_rate: counts.error_rate(),
+            error_rate: error_rate(&counts),
             app_errors: counts.app_errors,
             goals: counts.goals,
             unique_users,
@@ -218,20 +176,10 @@ mod tests {
 
     #[test]
     fn nothing_served_is_zero_and_null() {
-        let measures = Measures::of(Counts::default(), &Timing::default(), Some(0));
+        let measures = Measures::of(Tallies::default(), &Timing::default(), Some(0));
         assert_eq!(measures.error_rate, 0.0);
         assert_eq!(measures.times, Times { avg_response_time_ms: None, p50_ms: None, p90_ms: None, p99_ms: None });
         assert_eq!(measures.avg_evaluation_us, None);
-    }
-
-    #[test]
-    fn errors_are_served_decisions_alone() {
-        let mut counts = Counts::default();
-        for measure in [measure::SERVED, measure::REPORTED, measure::GOAL, measure::APP_ERROR, 99] {
-            counts.add(measure, Reason::Error.code(), 3);
-            counts.add(measure, Reason::Static.code(), 5);
-        }
-        assert_eq!(counts, Counts { served: 8, reported: 8, errors: 3, app_errors: 8, goals: 8 });
     }
 
     #[test]

@@ -7,12 +7,14 @@
 
 mod cells;
 mod column;
+mod tallies;
 
 pub use cells::{
     ChunkCell, ContextCell, DecisionCell, FlagCell, LatencyCell, LedgerCell, TotalCell, UniqueCell, UsageCell,
     UserCell, counting, measure, table_columns,
 };
 pub use column::{Cell, CellError, CellValue, Column, Role};
+pub use tallies::Tallies;
 
 use std::sync::{Arc, LazyLock};
 

@@ -1,6 +1,6 @@
 //! The open chunk of a partition: its cells with their cumulative values.
 
-use flagmint_schemas::rollup::{counting, measure};
+use flagmint_schemas::rollup::{Tallies, counting, measure};
 use indexmap::IndexSet;
 
 use super::batch::is_evaluation;
@@ -10,7 +10,6 @@ use super::histograms::{self, Histograms};
 use super::keys::{Client, ContextKey, DecisionKey, Environment, FlagKey, LatencyKey, LedgerKey, TotalKey, UsageKey};
 use super::profile::Profile;
 use super::sums::{Sum, Target};
-use super::tallies::{Tallies, Total};
 use super::time::{day_of, hour_of, minute_of};
 use super::uniques::{self, Uniques};
 
@@ -43,6 +42,17 @@ pub(super) struct Latency {
     pub latency_us: u64,
     pub evaluation_ns: u64,
     pub place: histograms::Place,
+}
+
+/// What all flags of an environment add up to in one minute, which follows from the cells of `decisions` and `latency` and spares questions about
+/// many flags the reading of those. The histogram is the sum of a board's, made when it is emitted.
+#[derive(Debug)]
+pub(super) struct Total {
+    pub tallies: Tallies,
+    pub latency_us: u64,
+    pub evaluation_ns: u64,
+    /// Where the histograms are.
+    pub board: u32,
 }
 
 /// Meters of one key in one minute.

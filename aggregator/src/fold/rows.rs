@@ -4,11 +4,10 @@ use flagmint_schemas::rollup::{
     ChunkCell, ContextCell, DecisionCell, FlagCell, LatencyCell, LedgerCell, TotalCell, UniqueCell, UsageCell, UserCell,
 };
 
-use super::chunk::{Chunk, ChunkId};
+use super::chunk::{Chunk, ChunkId, Total};
 use super::emission::Emitted;
 use super::histograms::Place;
 use super::keys::{Client, Environment};
-use super::tallies::Total;
 use super::uniques::{Changed, Counted};
 
 impl Chunk {

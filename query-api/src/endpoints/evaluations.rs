@@ -11,7 +11,7 @@ use super::Asked;
 use crate::QueryApi;
 use crate::caller::Viewer;
 use crate::error::{ApiError, ErrorBody};
-use crate::measures::{Counts, counts_by_row};
+use crate::measures::counts_by_row;
 use crate::members::{PathId, QueryMembers};
 use crate::meta::{Meta, Moment};
 use crate::period::{Granularity, Span};
@@ -19,6 +19,7 @@ use crate::questions::Refine;
 use crate::reply::{Envelope, Reply, ok};
 use crate::rows::column;
 use crate::users;
+use flagmint_schemas::rollup::Tallies;
 
 /// Counts over all flags.
 #[derive(Debug, PartialEq, Serialize, ToSchema)]
@@ -84,8 +85,8 @@ fn plan(asked: &Asked) -> [RollupQuery; 3] {
 }
 
 fn answer(span: Span, moment: Moment, totals: &Rows, users: &Rows, ledger: &Rows) -> Result<Evaluations, ApiError> {
-    let mut total = Counts::default();
-    let mut points = vec![Counts::default(); span.points_us().len()];
+    let mut total = Tallies::default();
+    let mut points = vec![Tallies::default(); span.points_us().len()];
     for (time_us, counts) in column::<i64>(totals, "time_us")?.into_iter().zip(counts_by_row(totals)?) {
         total += counts;
         if let Some(point) = span.point_of(time_us) {
@@ -106,7 +107,7 @@ fn answer(span: Span, moment: Moment, totals: &Rows, users: &Rows, ledger: &Rows
     Ok(Evaluations { series: series.collect(), total: readable(total, Some(all_users)), meta })
 }
 
-fn readable(counts: Counts, unique_users: Option<u64>) -> EvaluationCounts {
+fn readable(counts: Tallies, unique_users: Option<u64>) -> EvaluationCounts {
     EvaluationCounts {
         evaluations: counts.evaluations(),
         served: counts.served,

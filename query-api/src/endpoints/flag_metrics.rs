@@ -18,7 +18,7 @@ use crate::QueryApi;
 use crate::caller::Viewer;
 use crate::directory::{Environment, Flag, Variation};
 use crate::error::{ApiError, ErrorBody};
-use crate::measures::{Counts, Measures, Timing, counts_by_row};
+use crate::measures::{Measures, Timing, counts_by_row};
 use crate::members::{PathId, QueryMembers};
 use crate::meta::{Meta, Moment};
 use crate::period::{Granularity, Span};
@@ -26,6 +26,7 @@ use crate::questions::Refine;
 use crate::reply::{Envelope, Reply, ok};
 use crate::rows::column;
 use crate::users;
+use flagmint_schemas::rollup::Tallies;
 
 /// Everything about one flag's evaluations.
 #[derive(Debug, PartialEq, Serialize, ToSchema)]
@@ -179,7 +180,7 @@ fn answer(asked: &Asked, moment: Moment, known: Known, answers: &Answers) -> Res
 /// Sums of one point.
 #[derive(Clone, Default)]
 struct Point {
-    counts: Counts,
+    counts: Tallies,
     timing: Timing,
     users: Option<Registers>,
 }

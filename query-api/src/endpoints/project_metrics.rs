@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use axum::extract::State;
 use flagmint_schemas::ids::FlagId;
-use flagmint_schemas::rollup::Table;
+use flagmint_schemas::rollup::{Table, Tallies};
 use flagmint_store::{RollupQuery, RollupStore, Rows};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -15,7 +15,7 @@ use super::Asked;
 use crate::QueryApi;
 use crate::caller::Viewer;
 use crate::error::{ApiError, ErrorBody};
-use crate::measures::{Counts, Measures, Timing, counts_by_row};
+use crate::measures::{Measures, Timing, counts_by_row};
 use crate::members::{PathId, QueryMembers};
 use crate::meta::Meta;
 use crate::period::Span;
@@ -111,7 +111,7 @@ async fn totals<S: RollupStore>(api: &QueryApi<S>, plan: [RollupQuery; 3]) -> Re
 }
 
 fn answer(totals: &Rows, by_flag: &Rows, users: &Rows) -> Result<Totals, ApiError> {
-    let mut counts = Counts::default();
+    let mut counts = Tallies::default();
     counts_by_row(totals)?.into_iter().for_each(|row| counts += row);
     let rows = column::<FlagId>(by_flag, "flag")?.into_iter().zip(counts_by_row(by_flag)?);
     let active: BTreeSet<FlagId> = rows.filter(|(_, row)| row.evaluations() > 0).map(|(flag, _)| flag).collect();

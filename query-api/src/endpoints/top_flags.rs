@@ -16,13 +16,14 @@ use crate::caller::Viewer;
 use crate::directory::Flag;
 use crate::error::{ApiError, ErrorBody};
 use crate::limits::{FLAGS_MAX, TOP_FLAGS_DEFAULT};
-use crate::measures::{Counts, Timing, counts_by_row, share};
+use crate::measures::{Timing, counts_by_row, error_rate, share};
 use crate::members::{PathId, QueryMembers};
 use crate::meta::Meta;
 use crate::questions::Refine;
 use crate::reply::{Envelope, Reply, ok};
 use crate::rows::column;
 use crate::users;
+use flagmint_schemas::rollup::Tallies;
 
 /// Flags ranked by evaluations.
 #[derive(Debug, PartialEq, Serialize, ToSchema)]
@@ -61,12 +62,12 @@ pub(crate) struct TopFlag {
 pub(super) struct Ranked {
     pub(super) id: FlagId,
     pub(super) flag: Option<Flag>,
-    pub(super) counts: Counts,
+    pub(super) counts: Tallies,
 }
 
 /// Flags with at least one evaluation, most first, ties by key (purged flags, who have none, last), then id.
 pub(super) fn rank(decisions: &Rows, flags: Vec<Flag>) -> Result<Vec<Ranked>, ApiError> {
-    let mut counts: BTreeMap<FlagId, Counts> = BTreeMap::new();
+    let mut counts: BTreeMap<FlagId, Tallies> = BTreeMap::new();
     for (flag, row) in column::<FlagId>(decisions, "flag")?.into_iter().zip(counts_by_row(decisions)?) {
         *counts.entry(flag).or_default() += row;
     }
@@ -139,7 +140,7 @@ fn answer(
             name,
             evaluations: counts.evaluations(),
             share: share(counts.evaluations(), total),
-            error_rate: counts.error_rate(),
+            error_rate: error_rate(&counts),
             avg_response_time_ms: times.and_then(|times| times.avg_response_time_ms),
             p99_ms: times.and_then(|times| times.p99_ms),
             unique_users: users.get(&id).copied().unwrap_or(0),
