@@ -13,7 +13,7 @@ use flagmint_ingest::{ContextRedactor, KnownContext};
 use flagmint_log::{Append, DecisionLog, KafkaLog, KafkaOptions};
 use flagmint_schemas::batch::{Batch, BatchHeader, Call, Codec, DecisionRow, Outcome};
 use flagmint_schemas::decision::{Exit, Reason};
-use flagmint_schemas::ids::{EnvironmentId, FlagId, OrganizationId, ProjectId, RuleId, VariationId};
+use flagmint_schemas::ids::{EnvironmentId, FlagId, OrganizationId, ProjectId, RuleId, VariationId, part_of};
 use flagmint_schemas::limits::{ATTRIBUTES_INTERVAL_US, PROTOBUF_DECISIONS_BELOW};
 use futures::future::try_join_all;
 use rand::rngs::StdRng;
@@ -26,6 +26,9 @@ const BATCHES: u64 = 400;
 const USERS: u32 = 10_000;
 /// Microseconds between two flushes of a recorder.
 const FLUSH_US: i64 = 50_000;
+/// When the first batch is recorded, microseconds since the Unix epoch.
+const START_US: i64 = 1_767_225_600_000_000;
+const DAY_US: u64 = 86_400_000_000;
 const PARTITIONS: u32 = 12;
 const MEASURED: Duration = Duration::from_secs(5);
 /// Batches in flight while measuring how fast appending is.
@@ -48,19 +51,17 @@ impl World {
     fn new(flags: usize, decisions: usize, per_call: usize) -> Self {
         let pause_us = FLUSH_US * per_call as i64 / decisions as i64;
         let mut random = StdRng::seed_from_u64(7);
-        let mut id = move || Uuid::from_u128(random.random());
         let outcomes = (0..flags)
             .map(|number| {
-                let (flag, variations, rule, rollout) =
-                    (FlagId(id()), [VariationId(id()), VariationId(id())], RuleId(id()), id());
+                let (flag, variations, [rule, rollout]) = Self::ids(&mut random);
                 [(0, false), (1, false), (0, true), (1, true)].map(|(variation, by_rule)| Outcome {
-                    flag,
+                    flag: FlagId(flag),
                     flag_key: format!("checkout-redesign-{number}"),
-                    variation: variations[variation],
+                    variation: VariationId(variations[variation]),
                     reason: if by_rule { Reason::TargetingMatch } else { Reason::Split },
                     error_code: None,
                     exit: Some(if by_rule { Exit::RuleVariation } else { Exit::RolloutVariant }),
-                    rule: if by_rule { rule } else { RuleId::NONE },
+                    rule: if by_rule { RuleId(rule) } else { RuleId::NONE },
                     rollout: if by_rule { Uuid::nil() } else { rollout },
                     value_json: if variation == 0 { "false" } else { "true" }.into(),
                     analytics_enabled: true,
@@ -75,8 +76,17 @@ impl World {
             pause_us,
             sequence: 0,
             calls: 0,
-            now_us: 1_767_225_600_000_000,
+            now_us: START_US,
         }
+    }
+
+    /// Ids as the control plane gives them: of a flag made at some moment of the last year, of its two variations made with it, and of a
+    /// rule and a rollout made within a week.
+    fn ids(random: &mut StdRng) -> (Uuid, [Uuid; 2], [Uuid; 2]) {
+        let made_us = START_US as u64 - random.random_range(0..365 * DAY_US);
+        let flag = uuid::Builder::from_unix_timestamp_millis(made_us / 1000, &random.random()).into_uuid();
+        let variations = [made_us + 900, made_us + 1_400].map(|at_us| part_of(flag, at_us));
+        (flag, variations, [0, 1].map(|_| part_of(flag, made_us + random.random_range(0..7 * DAY_US))))
     }
 
     /// Lets the contexts come for as long as their attributes are told once.

@@ -1,8 +1,12 @@
 //! Types of flags and what their values may be.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use chrono::{DateTime, SecondsFormat, Utc};
+use flagmint_schemas::ids::part_of;
 use rand::RngCore;
 use serde_json::Value;
+use uuid::Uuid;
 
 use crate::limits::MAX_VALUE_BYTES;
 
@@ -105,6 +109,15 @@ fn needs_exponent(number: f64) -> bool {
 /// A salt nobody has: 16 hex digits.
 pub(crate) fn new_salt() -> String {
     format!("{:016x}", rand::rng().next_u64())
+}
+
+/// An id for a new part of a flag: a variation, rule or rollout. Those of one process are in the order they were made in.
+pub(crate) fn new_part_id(flag: Uuid) -> Uuid {
+    static LAST_US: AtomicU64 = AtomicU64::new(0);
+    let now_us = u64::try_from(Utc::now().timestamp_micros()).unwrap_or_default();
+    let next = |last_us: u64| now_us.max(last_us + 1);
+    let last_us = LAST_US.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last_us| Some(next(last_us)));
+    part_of(flag, next(last_us.expect("there is always a next")))
 }
 
 /// The time as rollouts store it: ISO-8601 in UTC, to the millisecond.

@@ -92,7 +92,7 @@ impl ContextRedactor {
         ObservedContext {
             kind: kind.into(),
             key: key.map_or(ContextKey::None, |key| self.key(key.kind, &key.text)),
-            user_hash: user_key(context, kind).map_or(0, |user| self.user_hash(user)),
+            user_hash: user_key(context, kind).map_or(0, |user| self.pseudonym("user", user).user_hash()),
             attributes: Attributes::told(Value::Object(attributes).to_string(), omitted),
         }
     }
@@ -100,12 +100,6 @@ impl ContextRedactor {
     fn key(&self, kind: &str, text: &str) -> ContextKey {
         let is_loggable = self.log_raw && text.len() <= limits::RAW_VALUE_BYTES_MAX;
         if is_loggable { ContextKey::of(text) } else { ContextKey::Pseudonym(self.pseudonym(kind, text)) }
-    }
-
-    /// Other bits of the digest than the pseudonym's, never 0: that means "no user key".
-    fn user_hash(&self, user_key: &str) -> u64 {
-        let digest = self.digest("user", user_key);
-        u64::from_be_bytes(digest[16..24].try_into().expect("a digest has 32 bytes")).max(1)
     }
 
     fn attributes(

@@ -48,6 +48,12 @@ impl Pseudonym {
         self.low
     }
 
+    /// What stands for the user of this pseudonym where users are counted: its lower half, but never 0, which means "no user key".
+    #[must_use]
+    pub fn user_hash(self) -> u64 {
+        self.low.max(1)
+    }
+
     /// The number that a pseudonym in its one canonical spelling stands for.
     fn parse(text: &[u8]) -> Option<Self> {
         let digits: &[u8; 32] = text.strip_prefix(Self::PREFIX.as_bytes())?.try_into().ok()?;
@@ -75,6 +81,16 @@ impl ContextKey {
             return Self::None;
         }
         Pseudonym::parse(text.as_bytes()).map_or_else(|| Self::Text(text.into()), Self::Pseudonym)
+    }
+
+    /// The hash of the user's key if this is it: the lower half of its pseudonym, never 0; 0 if there is none. Texts do not tell.
+    #[must_use]
+    pub fn user_hash(&self) -> Option<u64> {
+        match self {
+            Self::None => Some(0),
+            Self::Pseudonym(pseudonym) => Some(pseudonym.user_hash()),
+            Self::Text(_) => None,
+        }
     }
 
     /// Whether the context has no key, and so cannot be told from others.

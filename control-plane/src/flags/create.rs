@@ -17,7 +17,7 @@ use crate::reply::{Envelope, Reply, created};
 use crate::request::{Body, Ids};
 use crate::scope::{self, Write};
 use crate::text::{check_description, check_name, is_key, kebab, unique};
-use crate::values::{FlagType, new_salt};
+use crate::values::{FlagType, new_part_id, new_salt};
 
 /// Keys that clients would take for members of an envelope.
 const RESERVED_KEYS: &[&str] = &["statusCode", "message", "data"];
@@ -244,7 +244,7 @@ async fn seed_variations(write: &mut Write, flag: Uuid, flag_type: FlagType) -> 
         FlagType::Number => pair(&json!(0)),
         FlagType::Json => pair(&json!({})),
     };
-    let ids = [Uuid::now_v7(), Uuid::now_v7()];
+    let ids = [new_part_id(flag), new_part_id(flag)];
     for (index, (key, name, value, is_default)) in (0_i32..).zip(seeds) {
         query(
             "INSERT INTO variations (id, flag_id, project_id, organization_id, key, name, value, is_default, order_index)

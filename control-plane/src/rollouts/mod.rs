@@ -9,6 +9,7 @@ use uuid::Uuid;
 use crate::caller::Caller;
 use crate::db::{FromRow, PgConnection, query_as};
 use crate::error::ApiError;
+use crate::values::new_part_id;
 
 mod config;
 pub(crate) mod create;
@@ -43,7 +44,7 @@ pub(crate) async fn insert(
          VALUES ($1, $2, $3, $4, $5, $6::json)
          RETURNING id, flag_id, environment_id, strategy, config, created_at, updated_at, deleted_at",
     )
-    .bind(Uuid::now_v7())
+    .bind(new_part_id(flag))
     .bind(flag)
     .bind(environment)
     .bind(caller.organization)

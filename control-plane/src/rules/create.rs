@@ -17,6 +17,7 @@ use crate::reply::{Envelope, Reply, created};
 use crate::request::{Body, Ids};
 use crate::scope::{self, Write};
 use crate::text::check_name;
+use crate::values::new_part_id;
 
 /// A rule to be.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -61,7 +62,7 @@ pub(crate) async fn create(
     check_references(&mut write, &request, environment, flag).await?;
     let conditions: Vec<Condition> =
         request.conditions.unwrap_or_default().into_iter().map(Condition::of_rule).collect();
-    let rule = Uuid::now_v7();
+    let rule = new_part_id(flag);
     query(
         "INSERT INTO targeting_rules (id, flag_id, environment_id, project_id, organization_id, kind, name, conditions,
                                       order_index, segment_id, variation_id, rollout_id, logical_op)

@@ -14,7 +14,7 @@ use crate::publish::publish;
 use crate::reply::{Envelope, Reply, ok_with_warnings};
 use crate::request::{Body, Ids};
 use crate::scope::{self, Write};
-use crate::values::{FlagType, php_warnings};
+use crate::values::{FlagType, new_part_id, php_warnings};
 
 /// Changes, adds and deletes variations together: one transaction, one publish per environment.
 #[utoipa::path(put, path = "/projects/{projectId}/flags/{flagId}/variations", tag = "Variations",
@@ -155,7 +155,7 @@ async fn store(write: &mut Write, flag: Uuid, update: &Update) -> Result<(), Api
              order_index = excluded.order_index, updated_at = now()
          WHERE variations.flag_id = $2 AND variations.organization_id = $4",
     )
-    .bind(update.id.unwrap_or_else(Uuid::now_v7))
+    .bind(update.id.unwrap_or_else(|| new_part_id(flag)))
     .bind(flag)
     .bind(write.project)
     .bind(write.caller.organization)

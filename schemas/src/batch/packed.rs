@@ -11,6 +11,7 @@
 //! - Texts: their lengths in bytes as numbers, then the texts end to end. In codec 4 a form (one byte) comes first. 0: as in codec 3. 1: one
 //!   text for all rows, its length (one byte) and the text. 2: the length of a prefix (one byte) and the prefix that all texts share, then of each 16
 //!   bytes that are written out as 32 hexadecimal digits, as pseudonyms are ([`super::texts`]).
+//! - Hashes of users' keys: as numbers; in codec 4, where each is the one that follows from its row's key ([`super::keys`]), one byte.
 //!
 //! What hardly varies within a batch (versions, times, call ids, meters) takes a byte or two a row or none, so a batch is less than half
 //! as long as the same columns in Arrow's form, and is written in fewer steps.
@@ -77,7 +78,8 @@ pub(super) fn decode(payload: Buffer, form: Form) -> Result<BatchView, CodecErro
     }
     let callers = CallerColumns::unpack(&mut source, callers)?;
     let outcomes = OutcomeColumns::unpack(&mut source, outcomes)?;
-    let contexts = ContextColumns::unpack(&mut source, contexts)?;
+    let mut contexts = ContextColumns::unpack(&mut source, contexts)?;
+    contexts.derive_user_hashes();
     let calls = CallColumns::unpack(&mut source, calls)?;
     let decisions = DecisionColumns::unpack(&mut source, decisions)?;
     if source.at != source.bytes.len() {

@@ -11,7 +11,7 @@ use arrow::datatypes::{Field, Schema, SchemaRef};
 use uuid::Uuid;
 
 use super::column::{Column, Source};
-use super::keys::ContextKeys;
+use super::keys::{ContextKeys, UserHashes};
 use super::packed::{Packed, Packer};
 use super::{Call, Caller, CodecError, DecisionRow, ObservedContext, Outcome};
 
@@ -147,11 +147,18 @@ table! {
         /// Pseudonyms of the keys.
         key: ContextKeys = &row.key,
         /// Hashes of the user keys; 0 means none.
-        user_hash: UInt64Array = row.user_hash,
+        user_hash: UserHashes = (row.user_hash, &row.key),
         /// Attributes as JSON objects; empty where they are not told.
         attributes_json: StringArray = row.attributes_json(),
         /// Attributes left out.
         attributes_omitted: UInt32Array = row.attributes_omitted(),
+    }
+}
+
+impl ContextColumns {
+    /// Fills in hashes that were left out as they follow from the keys.
+    pub(super) fn derive_user_hashes(&mut self) {
+        self.user_hash.derive(&self.key);
     }
 }
 

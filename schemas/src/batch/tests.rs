@@ -187,6 +187,24 @@ proptest! {
     }
 
     #[test]
+    fn hashes_that_follow_from_keys_take_one_byte(
+        keys in vec(prop_oneof!["p1_[0-9a-f]{32}", Just(String::new())], 1..40),
+        other in proptest::option::of((any::<prop::sample::Index>(), 1_u64..)),
+    ) {
+        let with = |hash: fn(&ContextKey) -> u64| {
+            let context = |key: &String| ObservedContext { user_hash: hash(&ContextKey::of(key)), ..keyed(key) };
+            Batch { contexts: keys.iter().map(context).collect(), ..Batch::default() }
+        };
+        let (mut batch, without) = (with(|key| key.user_hash().unwrap()), with(|_| 0));
+        if let Some((at, hash)) = other {
+            batch.contexts[at.index(keys.len())].user_hash = hash;
+        }
+        let payload = batch.encode(Codec::Short);
+        prop_assert_eq!(payload.len() == without.encode(Codec::Short).len(), other.is_none());
+        prop_assert_eq!(decode(&header(&batch, Codec::Short), &payload), Ok(batch));
+    }
+
+    #[test]
     fn flipped_bytes_never_panic(batch in batch(), flips in vec((any::<prop::sample::Index>(), 1_u8..), 1..8)) {
         for codec in CODECS {
             let mut payload = batch.encode(codec);
