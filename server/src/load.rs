@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod contexts;
+mod seconds;
 pub mod traffic;
 
 use std::sync::Arc;
@@ -82,6 +83,7 @@ fn report(measured: &Measured, elapsed: Duration) -> Value {
         "seconds": elapsed.as_secs_f64(),
         "rate_per_s": measured.ok as f64 / elapsed.as_secs_f64(),
         "http_latency_us": latencies(measured),
+        "p999_us_median_second": measured.seconds.median_p999_us(),
     })
 }
 
@@ -101,6 +103,8 @@ fn print_table(report: &Value) {
     for name in ["p50", "p99", "p999", "max"] {
         println!("{name:<13} {:>12.3} ms", number(&report["http_latency_us"][name]) / 1000.0);
     }
+    let median = number(&report["p999_us_median_second"]) / 1000.0;
+    println!("p999 by second {median:>11.3} ms (the median)");
     if let Some(failure) = report["last_failure"].as_str() {
         println!("last failure  {failure}");
     }

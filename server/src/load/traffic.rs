@@ -13,6 +13,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::client::{Client, Target};
+use super::seconds::Seconds;
 
 /// Latencies up to a minute, to three digits.
 const LATENCY_US_MAX: u64 = 60_000_000;
@@ -43,15 +44,22 @@ pub struct Measured {
     pub other: u64,
     /// Latencies of the answers with status 200, microseconds; for unsent requests, how long they had waited at the end.
     pub latency_us: Histogram<u64>,
+    /// The same of each second.
+    pub seconds: Seconds,
     /// The last failure, for a person.
     pub last_failure: Option<String>,
 }
 
 impl Default for Measured {
     fn default() -> Self {
-        let latency_us = Histogram::new_with_bounds(1, LATENCY_US_MAX, 3).expect("the bounds are valid");
-        Self { requests: 0, unsent: 0, ok: 0, other: 0, latency_us, last_failure: None }
+        let (latency_us, seconds) = (no_latencies(), Seconds::default());
+        Self { requests: 0, unsent: 0, ok: 0, other: 0, latency_us, seconds, last_failure: None }
     }
+}
+
+/// An empty histogram of latencies, microseconds.
+pub(super) fn no_latencies() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, LATENCY_US_MAX, 3).expect("the bounds are valid")
 }
 
 /// A generator under way.
@@ -185,7 +193,7 @@ async fn work(shared: Arc<Shared>, interval: Option<Duration>, due: Arc<Semaphor
         {
             (shared.on_answer)(&answer.body);
         }
-        note(&shared.measured, answer.map(|answer| answer.status), latency_us);
+        note(&shared, answer.map(|answer| answer.status), latency_us);
     }
 }
 
@@ -194,13 +202,15 @@ fn due_after(interval: Duration, number: u64) -> Duration {
     Duration::from_nanos(u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX).saturating_mul(number + 1))
 }
 
-fn note(measured: &Mutex<Measured>, status: Result<u16, String>, latency_us: u64) {
-    let mut measured = measured.lock().unwrap_or_else(PoisonError::into_inner);
+fn note(shared: &Shared, status: Result<u16, String>, latency_us: u64) {
+    let second = shared.started.elapsed().as_secs();
+    let mut measured = shared.measured.lock().unwrap_or_else(PoisonError::into_inner);
     measured.requests += 1;
     match status {
         Ok(200) => {
             measured.ok += 1;
             measured.latency_us.saturating_record(latency_us.max(1));
+            measured.seconds.record(second, latency_us);
         }
         Ok(status) => {
             measured.other += 1;
