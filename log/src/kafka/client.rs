@@ -42,6 +42,10 @@ impl ClientContext for Context {
             RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
                 tracing::error!(facility, message, "Kafka client");
             }
+            // Said of `enable.gapless.guarantee` at each start: nothing that a reader could do anything about.
+            RDKafkaLogLevel::Warning if facility == "CONFWARN" && message.contains(" is experimental") => {
+                tracing::debug!(facility, message, "Kafka client");
+            }
             // Connections that come and go are errors to the library, even while another broker is there.
             RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning => tracing::warn!(facility, message, "Kafka client"),
             RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug => {
