@@ -44,10 +44,10 @@ impl Scope {
         counted(self.question(Table::Decisions, span.range_us())).by(group_by)
     }
 
-    /// The numbers of each flag's decisions that count in analytics: from its few rows by the hour, unless the span ends between hours.
-    pub(crate) fn by_flag(self, span: Span) -> RollupQuery {
+    /// Some numbers of each flag's decisions that count in analytics: from its few rows by the hour, unless the span ends between hours.
+    pub(crate) fn by_flag(self, span: Span, numbers: &[&'static str]) -> RollupQuery {
         if span.range_us() == span.hours_us() {
-            counted(self.question(Table::Flags, span.range_us())).by(&["flag"])
+            counted(self.question(Table::Flags, span.range_us())).by(&["flag"]).only(numbers)
         } else {
             self.decisions(span, &["flag", "measure", "reason"])
         }
@@ -77,9 +77,9 @@ impl Scope {
         self.question(Table::Users, span.days_us())
     }
 
-    /// The ledger's sums: whatever was late or lost was so for an environment, not for a flag.
+    /// What the ledger has to say in [`crate::meta::Meta`]: whatever was late was so for an environment, not for a flag.
     pub(crate) fn ledger(self, span: Span) -> RollupQuery {
-        self.question(Table::Ledger, span.hours_us())
+        self.question(Table::Ledger, span.hours_us()).only(&["clamped"])
     }
 }
 
@@ -96,6 +96,9 @@ pub(crate) trait Refine: Sized {
     /// Cuts by the span's granularity.
     fn per_point(self, span: Span) -> Self;
 
+    /// About the period before as well: rows of both, of which `time_us` is where theirs begins.
+    fn with_previous(self, span: Span) -> Self;
+
     /// Some flags alone.
     fn of_flags(self, flags: &[FlagId]) -> Self;
 
@@ -111,6 +114,13 @@ impl Refine for RollupQuery {
 
     fn per_point(mut self, span: Span) -> Self {
         self.period = span.granularity.period();
+        self
+    }
+
+    fn with_previous(mut self, span: Span) -> Self {
+        let start_us = span.previous().from_us;
+        self.time_us = start_us..span.to_us;
+        self.period = Period::Spans([start_us, span.from_us]);
         self
     }
 

@@ -100,8 +100,8 @@ CREATE TABLE IF NOT EXISTS `latency` {on_cluster}
 )
 ENGINE = {engine AggregatingMergeTree}
 PARTITION BY intDiv(`time_us`, 86400000000)
-PRIMARY KEY (`organization`, `project`, `environment`, intDiv(`time_us`, 3600000000), `flag`)
-ORDER BY (`organization`, `project`, `environment`, intDiv(`time_us`, 3600000000), `flag`, `counting`, `time_us`, `epoch`, `partition`, `chunk`)
+PRIMARY KEY (`organization`, `project`, `flag`, `environment`, intDiv(`time_us`, 3600000000))
+ORDER BY (`organization`, `project`, `flag`, `environment`, intDiv(`time_us`, 3600000000), `counting`, `time_us`, `epoch`, `partition`, `chunk`)
 SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, index_granularity = 256;
 
 CREATE TABLE IF NOT EXISTS `latency_hour` {on_cluster}
@@ -548,6 +548,19 @@ CREATE TABLE IF NOT EXISTS `users_day` {on_cluster}
 ENGINE = {engine MergeTree}
 PARTITION BY (intDiv(`time_us`, 2764800000000), `generation`)
 ORDER BY (`organization`, `project`, `environment`, `time_us`)
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
+
+CREATE TABLE IF NOT EXISTS `users_project_day` {on_cluster}
+(
+    `organization` FixedString(16),
+    `project` FixedString(16),
+    `time_us` Int64 CODEC(Delta, LZ4),
+    `registers` String,
+    `generation` UInt64
+)
+ENGINE = {engine MergeTree}
+PARTITION BY (intDiv(`time_us`, 2764800000000), `generation`)
+ORDER BY (`organization`, `project`, `time_us`)
 SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
 
 -- Contexts observed, per day.

@@ -24,6 +24,11 @@ pub(crate) fn check(query: &RollupQuery) -> Result<(), StoreError> {
             return refuse(table, name, "is no dimension of the filter's type");
         }
     }
+    if let Period::Spans([first, second]) = query.period
+        && !(first < second && first <= query.time_us.start)
+    {
+        return refuse(table, "time_us", "lies before the spans, or they are in no order");
+    }
     let groupable = rewritten_keys(table);
     for (at, name) in query.group_by.iter().enumerate() {
         if !groupable.contains(name) || query.group_by[..at].contains(name) {

@@ -194,7 +194,7 @@ impl Shared {
             Some(sql) => merge.read_all(&self.client.rows(Kind::Question, &sql).await?)?,
             None => RecordBatch::new_empty(merge.schema()),
         };
-        let keys = query.group_by.len() + usize::from(merge.step_us.is_some());
+        let keys = query.group_by.len() + usize::from(merge.times.is_some());
         answer(merged, keys, query.having.as_ref(), query.page.as_ref())
             .map_err(|error| StoreError::Fatal(format!("rollup rows do not fit their table: {error}")))
     }

@@ -125,6 +125,8 @@ async fn refuses_what_cannot_be_right<B: Backend>(backend: &B) {
         RollupQuery { group_by: vec!["flag", "flag"], ..good.clone() },
         RollupQuery { group_by: vec!["count"], ..good.clone() },
         RollupQuery { values: Some(vec![]), ..good.clone() },
+        RollupQuery { period: Period::Spans([good.time_us.start, good.time_us.start]), ..good.clone() },
+        RollupQuery { period: Period::Spans([good.time_us.start + 1, good.time_us.end]), ..good.clone() },
         RollupQuery { values: Some(vec!["flag"]), ..good.clone() },
         RollupQuery {
             values: Some(vec!["count"]),
@@ -244,7 +246,9 @@ fn question(table: Table, random: &mut Random) -> RollupQuery {
     let mut time = || START_US + random.range(-DAY_US..(DAYS + 1) * DAY_US).div_euclid(unit) * unit;
     let (a, b) = (time(), time());
     query.time_us = a.min(b)..a.max(b);
-    query.period = [Period::Whole, Period::Hour, Period::Day][random.below(3) as usize];
+    let second = time().max(query.time_us.start + table.step_us());
+    let spans = Period::Spans([query.time_us.start, second]);
+    query.period = [Period::Whole, Period::Hour, Period::Day, spans][random.below(4) as usize];
     for column in &dimensions {
         if random.one_in(3) {
             query.group_by.push(column.name);

@@ -21,6 +21,20 @@ impl Parts {
         if !table.has_coarse_rows() {
             return Self { base: non_empty([range.clone()]), hour: vec![], day: vec![] };
         }
+        if let Period::Spans([_, second]) = period
+            && range.start < second
+            && second < range.end
+        {
+            // Rows of a day or an hour that both spans have a part of belong to neither.
+            let mut parts = Self::new(table, &(range.start..second), Period::Whole);
+            let after = Self::new(table, &(second..range.end), Period::Whole);
+            for (list, others) in
+                [(&mut parts.base, after.base), (&mut parts.hour, after.hour), (&mut parts.day, after.day)]
+            {
+                others.into_iter().for_each(|next| join(list, next));
+            }
+            return parts;
+        }
         let hours = whole(range, HOUR_US);
         let days = if period == Period::Hour { hours.end..hours.end } else { whole(&hours, DAY_US) };
         Self {
@@ -36,6 +50,14 @@ fn whole(range: &Range<i64>, step: i64) -> Range<i64> {
     let up = |us: i64| us.checked_add(step - 1).map_or(i64::MAX, |us| us.div_euclid(step) * step);
     let (start, end) = (up(range.start), range.end.div_euclid(step).saturating_mul(step));
     if start < end { start..end } else { range.end..range.end }
+}
+
+/// Adds a range, to the one before if they touch.
+pub(crate) fn join(ranges: &mut Vec<Range<i64>>, next: Range<i64>) {
+    match ranges.last_mut() {
+        Some(before) if before.end == next.start => before.end = next.end,
+        _ => ranges.push(next),
+    }
 }
 
 fn non_empty<const N: usize>(ranges: [Range<i64>; N]) -> Vec<Range<i64>> {
@@ -64,5 +86,11 @@ mod tests {
         check(h..3 * d + 5, Period::Hour, &[3 * d..3 * d + 5], &[h..3 * d], &[]);
         check(-d - 1..d, Period::Whole, &[-d - 1..-d], &[], &[-d..d]);
         check(9..9, Period::Whole, &[], &[], &[]);
+        let spans = |second| Period::Spans([0, second]);
+        check(0..4 * d, spans(2 * d), &[], &[], &[0..4 * d]);
+        check(0..4 * d, spans(2 * d + h), &[], &[2 * d..3 * d], &[0..2 * d, 3 * d..4 * d]);
+        check(d..2 * d, spans(d + h + 5), &[d + h..d + 2 * h], &[d..d + h, d + 2 * h..2 * d], &[]);
+        check(5..2 * d, spans(9 * d), &[5..h], &[h..d], &[d..2 * d]);
+        check(d..2 * d, spans(d), &[], &[], &[d..2 * d]);
     }
 }

@@ -7,6 +7,8 @@ use flagmint_schemas::ids::OrganizationId;
 use flagmint_schemas::rollup::{Column, Table};
 use uuid::Uuid;
 
+use crate::limits::{DAY_US, HOUR_US};
+
 /// How time appears in the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Period {
@@ -16,6 +18,49 @@ pub enum Period {
     Hour,
     /// A row per UTC day: column `time_us` is the day's start.
     Day,
+    /// A row for each of two spans, of which one ends where the other begins: column `time_us` is the span's start, as given here. The range
+    /// lies in them.
+    Spans([i64; 2]),
+}
+
+impl Period {
+    /// What the times of rows are in the answer; `None` if it has no times.
+    pub(crate) const fn rounding(self) -> Option<Rounding> {
+        match self {
+            Self::Whole => None,
+            Self::Hour => Some(Rounding::Step(HOUR_US)),
+            Self::Day => Some(Rounding::Step(DAY_US)),
+            Self::Spans(starts) => Some(Rounding::Spans(starts)),
+        }
+    }
+}
+
+/// How times are rounded down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rounding {
+    /// To a multiple of this, microseconds.
+    Step(i64),
+    /// To one of these.
+    Spans([i64; 2]),
+}
+
+impl Rounding {
+    /// As they are.
+    pub(crate) const NONE: Self = Self::Step(1);
+
+    /// A time, rounded down.
+    pub(crate) const fn round(self, time_us: i64) -> i64 {
+        match self {
+            Self::Step(step) => time_us.div_euclid(step) * step,
+            Self::Spans([first, second]) => {
+                if time_us < second {
+                    first
+                } else {
+                    second
+                }
+            }
+        }
+    }
 }
 
 /// A condition on cells before they are merged across chunks.

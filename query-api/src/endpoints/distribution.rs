@@ -72,7 +72,8 @@ pub(crate) async fn distribution<S: RollupStore>(
         api.directory().flags(organization, project),
     )?;
     let moment = api.moment();
-    let (decisions, ledger) = tokio::try_join!(api.ask(scope.by_flag(span)), api.ask(scope.ledger(span)))?;
+    let (decisions, ledger) =
+        tokio::try_join!(api.ask(scope.by_flag(span, &["served", "reported"])), api.ask(scope.ledger(span)))?;
     ok(answer(rank(&decisions, flags)?, moment.meta(span, &ledger)?))
 }
 

@@ -2,12 +2,13 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use axum::extract::State;
 use flagmint_schemas::ids::FlagId;
-use flagmint_schemas::rollup::{Table, Tallies};
-use flagmint_store::{RollupQuery, RollupStore, Rows};
+use flagmint_schemas::rollup::Tallies;
+use flagmint_schemas::sketch::unique::Registers;
+use flagmint_store::{Period, RollupQuery, RollupStore, Rows};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -87,35 +88,43 @@ pub(crate) async fn project_metrics<S: RollupStore>(
     let (Asked { scope, span }, ()) = Asked::parse(organization, Some(project), &members, api.now(), |_| ())?;
     api.directory().check_project(organization, project, scope.environment).await?;
     let moment = api.moment();
-    let (current, previous, ledger) = tokio::try_join!(
-        totals(&api, plan(scope, span)),
-        totals(&api, plan(scope, span.previous())),
-        api.ask(scope.ledger(span)),
-    )?;
+    let [totals, by_flag, users] = plan(scope, span);
+    let (totals, by_flag, users, ledger) =
+        tokio::try_join!(api.ask(totals), api.ask(by_flag), api.ask(users), api.ask(scope.ledger(span)))?;
+    let users = users::by(&users, "time_us")?;
+    let of = |span| answer(span, &totals, &by_flag, &users);
+    let (current, previous) = (of(span)?, of(span.previous())?);
     let meta = moment.meta(span, &ledger)?.with_users(span);
     ok(ProjectMetrics { current, previous, change: change(&current, &previous), meta })
 }
 
-/// The store's questions about one period.
+/// The store's questions, each about both periods: what a question costs is mostly that it is asked.
 fn plan(scope: Scope, span: Span) -> [RollupQuery; 3] {
-    let by_flag = scope.by_flag(span);
-    // Of rows that have all numbers side by side, those that make a flag active are enough.
-    let by_flag = if by_flag.table == Table::Flags { by_flag.only(&["served", "reported"]) } else { by_flag };
-    [scope.totals(span), by_flag, scope.users(span)]
+    let by_flag = scope.by_flag(span, &["served", "reported"]);
+    // Sketches are kept by day, and the day in which one period ends and the other begins belongs to both.
+    let days = span.previous().days_us().start..span.days_us().end;
+    let users = RollupQuery { time_us: days, period: Period::Day, ..scope.users(span) };
+    [scope.totals(span).with_previous(span), by_flag.with_previous(span), users]
 }
 
-async fn totals<S: RollupStore>(api: &QueryApi<S>, plan: [RollupQuery; 3]) -> Result<Totals, ApiError> {
-    let [totals, by_flag, users] = plan;
-    let (totals, by_flag, users) = tokio::try_join!(api.ask(totals), api.ask(by_flag), api.ask(users))?;
-    answer(&totals, &by_flag, &users)
-}
-
-fn answer(totals: &Rows, by_flag: &Rows, users: &Rows) -> Result<Totals, ApiError> {
-    let mut counts = Tallies::default();
-    counts_by_row(totals)?.into_iter().for_each(|row| counts += row);
-    let rows = column::<FlagId>(by_flag, "flag")?.into_iter().zip(counts_by_row(by_flag)?);
-    let active: BTreeSet<FlagId> = rows.filter(|(_, row)| row.evaluations() > 0).map(|(flag, _)| flag).collect();
-    let measures = Measures::of(counts, &Timing::whole(totals)?, Some(users::whole(users)?.estimate()));
+/// The totals of one of both periods.
+fn answer(span: Span, totals: &Rows, by_flag: &Rows, users: &BTreeMap<i64, Registers>) -> Result<Totals, ApiError> {
+    let (mut counts, mut timing) = (Tallies::default(), Timing::default());
+    let of_totals = counts_by_row(totals)?.into_iter().zip(Timing::by_row(totals)?);
+    for (start_us, (row, times)) in column::<i64>(totals, "time_us")?.into_iter().zip(of_totals) {
+        if start_us == span.from_us {
+            counts += row;
+            timing.merge(&times);
+        }
+    }
+    let flags = column::<FlagId>(by_flag, "flag")?.into_iter().zip(column::<i64>(by_flag, "time_us")?);
+    let active = flags
+        .zip(counts_by_row(by_flag)?)
+        .filter(|((_, start_us), row)| *start_us == span.from_us && row.evaluations() > 0);
+    let active: BTreeSet<FlagId> = active.map(|((flag, _), _)| flag).collect();
+    let mut of_days = Registers::default();
+    users.range(span.days_us()).for_each(|(_, of_day)| of_days.merge_max(of_day));
+    let measures = Measures::of(counts, &timing, Some(of_days.estimate()));
     Ok(Totals { measures, active_flags: active.len() as u64 })
 }
 

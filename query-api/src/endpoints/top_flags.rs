@@ -103,7 +103,8 @@ pub(crate) async fn top_flags<S: RollupStore>(
         api.directory().flags(organization, project),
     )?;
     let moment = api.moment();
-    let (decisions, ledger) = tokio::try_join!(api.ask(scope.by_flag(span)), api.ask(scope.ledger(span)))?;
+    let (decisions, ledger) =
+        tokio::try_join!(api.ask(scope.by_flag(span, &["served", "reported", "errors"])), api.ask(scope.ledger(span)))?;
     let ranked = rank(&decisions, flags)?;
     // Sketches and histograms are large: only those of the flags shown are fetched.
     let shown: Vec<FlagId> = ranked.iter().take(limit).map(|ranked| ranked.id).collect();

@@ -21,6 +21,7 @@ use crate::check::rewritten_keys;
 use crate::limits::{
     CLOSE_MARGIN_US, DAY_RETENTION_US, DAY_US, HOUR_US, LATE_EVENTS_US, MINUTE_RETENTION_US, REWRITE_INSERT_BYTES,
 };
+use crate::query::Rounding;
 
 #[derive(Deserialize)]
 struct Moment {
@@ -102,7 +103,7 @@ impl Shared {
             if level.step_us == DAY_US && end_us > next.closed_us {
                 break;
             }
-            let merge = Merge { table, group_by: &keys, step_us: Some(level.step_us), values: None };
+            let merge = Merge { table, group_by: &keys, times: Some(Rounding::Step(level.step_us)), values: None };
             let source = match &of_finer {
                 None => {
                     merge.cells(&format!("`time_us` >= {start_us} AND `time_us` < {end_us} AND {}", next.inside(table)))
@@ -132,7 +133,7 @@ impl Shared {
         if keys.is_empty() {
             return Ok(());
         }
-        let merge = Merge { table, group_by: &keys, step_us: Some(level.step_us), values: None };
+        let merge = Merge { table, group_by: &keys, times: Some(Rounding::Step(level.step_us)), values: None };
         let of_day = format!("`generation` = {of} AND intDiv(`time_us`, {DAY_US}) = {day}");
         let source = merge.coarse(&level.table(table), &of_day);
         let (name, number) = (level.projects(table), generation.take());

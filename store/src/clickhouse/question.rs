@@ -13,30 +13,26 @@ use uuid::Uuid;
 
 use super::rewrites::{Level, Rewrites, project_keys, within};
 use super::sketches;
-use crate::limits::{DAY_US, HOUR_US};
-use crate::parts::Parts;
-use crate::query::wanted;
-use crate::{Filter, Period, RollupQuery, StoreError};
+use crate::limits::DAY_US;
+use crate::parts::{Parts, join};
+use crate::query::{Rounding, wanted};
+use crate::{Filter, RollupQuery, StoreError};
 
 /// Rows of one table, merged: what they are grouped by, and how time appears.
 #[derive(Debug)]
 pub(super) struct Merge<'a> {
     pub(super) table: Table,
     pub(super) group_by: &'a [&'static str],
-    /// Times are rounded down to a multiple of this and kept apart; `None` for one row over the whole range.
-    pub(super) step_us: Option<i64>,
+    /// Times are rounded down and kept apart; `None` for one row over the whole range.
+    pub(super) times: Option<Rounding>,
     /// As in [`RollupQuery`].
     pub(super) values: Option<&'a [&'static str]>,
 }
 
 impl Merge<'_> {
     pub(super) fn of(query: &RollupQuery) -> Merge<'_> {
-        let step_us = match query.period {
-            Period::Whole => None,
-            Period::Hour => Some(HOUR_US),
-            Period::Day => Some(DAY_US),
-        };
-        Merge { table: query.table, group_by: &query.group_by, step_us, values: query.values.as_deref() }
+        let times = query.period.rounding();
+        Merge { table: query.table, group_by: &query.group_by, times, values: query.values.as_deref() }
     }
 
     fn values(&self) -> impl Iterator<Item = &'static Column> {
@@ -47,9 +43,15 @@ impl Merge<'_> {
     fn keys(&self) -> String {
         let names = self.group_by.iter().map(|name| format!("`{name}`, "));
         let mut keys: String = names.collect();
-        match self.step_us {
-            Some(1) => keys.push_str("`time_us` AS `t`, "),
-            Some(step) => write!(keys, "intDiv(`time_us`, {step}) * {step} AS `t`, ").expect("a text takes all"),
+        match self.times {
+            Some(Rounding::NONE) => keys.push_str("`time_us` AS `t`, "),
+            Some(Rounding::Step(step)) => {
+                write!(keys, "intDiv(`time_us`, {step}) * {step} AS `t`, ").expect("a text takes all");
+            }
+            Some(Rounding::Spans([first, second])) => {
+                let time = format!("if(`time_us` < {second}, toInt64({first}), toInt64({second})) AS `t`, ");
+                keys.push_str(&time);
+            }
             None => {}
         }
         keys
@@ -84,11 +86,11 @@ impl Merge<'_> {
         let values: Vec<String> = self.values().map(merged).collect();
         let names = self.group_by.iter().map(|name| format!("`{name}`, "));
         let mut keys: String = names.collect();
-        if self.step_us.is_some() {
+        if self.times.is_some() {
             keys.push_str("`t` AS `time_us`, ");
         }
         let grouped: Vec<String> =
-            self.group_by.iter().copied().chain(self.step_us.map(|_| "t")).map(|name| format!("`{name}`")).collect();
+            self.group_by.iter().copied().chain(self.times.map(|_| "t")).map(|name| format!("`{name}`")).collect();
         // Without grouping, an aggregation over no rows still gives one.
         let last = if grouped.is_empty() {
             "HAVING count() > 0".to_owned()
@@ -102,7 +104,7 @@ impl Merge<'_> {
     pub(super) fn schema(&self) -> SchemaRef {
         let table = self.table.schema();
         let time = self.table.columns().iter().find(|column| column.role == Role::Time).map(|column| column.name);
-        let keys = self.group_by.iter().copied().chain(self.step_us.and(time));
+        let keys = self.group_by.iter().copied().chain(self.times.and(time));
         let field = |name| table.field_with_name(name).expect("names were checked").clone();
         Arc::new(Schema::new(keys.chain(self.values().map(|value| value.name)).map(field).collect::<Vec<Field>>()))
     }
@@ -162,14 +164,20 @@ pub(super) fn sql(query: &RollupQuery, rewrites: &Rewrites) -> Option<String> {
         (parts.base.clone(), Vec::new())
     };
     let mut sources = coarse_sources(&merge, (&rows, is_about_projects(query)), &parts, rewrites);
-    let outside =
-        |ranges: String| format!("({ranges} AND `time_us` >= {} AND {})", rewrites.sealed_us, rewrites.outside(table));
-    let cells: Vec<String> = within(&coarse).map(outside).into_iter().chain(within(&base)).collect();
+    let kept_us = rewrites.expired_us(table);
+    let outside = |ranges: String| format!("({ranges} AND {})", rewrites.outside(table));
+    let coarse = within(&from(kept_us.max(rewrites.sealed_us), coarse)).map(outside);
+    let cells: Vec<String> = coarse.into_iter().chain(within(&from(kept_us, base))).collect();
     if !cells.is_empty() {
-        let kept = rewrites.expired_us(table);
-        sources.push(merge.cells(&format!("{rows}`time_us` >= {kept} AND ({})", cells.join(" OR "))));
+        sources.push(merge.cells(&format!("{rows}({})", cells.join(" OR "))));
     }
     (!sources.is_empty()).then(|| merge.sql(&sources))
+}
+
+/// What of some ranges is not before a time. Bounds are joined here, since each comparison is planned, and made for each row.
+fn from(start_us: i64, ranges: Vec<Range<i64>>) -> Vec<Range<i64>> {
+    let cut = |range: Range<i64>| range.start.max(start_us)..range.end;
+    ranges.into_iter().map(cut).filter(|range| range.start < range.end).collect()
 }
 
 /// Whether a question neither tells environments apart nor asks about some.
@@ -198,8 +206,8 @@ fn coarse_sources(
             generations.extend(rewrites.generations(&name).range(days).map(|(_, generation)| *generation));
         }
         if let Some(times) = within(ranges).filter(|_| !generations.is_empty()) {
-            let generations = generations.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
-            sources.push(merge.coarse(&name, &format!("{rows}{times} AND `generation` IN ({generations})")));
+            let generations: Vec<String> = generations.iter().map(u64::to_string).collect();
+            sources.push(merge.coarse(&name, &format!("{rows}{times} AND {}", one_of("generation", &generations))));
         }
     };
     match Level::of(table) {
@@ -228,14 +236,6 @@ fn coarse_sources(
     sources
 }
 
-/// Adds a range, to the one before if they touch.
-fn join(ranges: &mut Vec<Range<i64>>, next: Range<i64>) {
-    match ranges.last_mut() {
-        Some(before) if before.end == next.start => before.end = next.end,
-        _ => ranges.push(next),
-    }
-}
-
 /// The tenant and all filters, with a conjunction behind each; `None` if no row can meet them.
 fn conditions(query: &RollupQuery) -> Option<String> {
     let mut sql = String::new();
@@ -251,13 +251,23 @@ fn conditions(query: &RollupQuery) -> Option<String> {
         if values.is_empty() {
             return None;
         }
-        write!(sql, "`{name}` IN ({}) AND ", values.join(", ")).expect("a text takes all");
+        write!(sql, "{} AND ", one_of(name, &values)).expect("a text takes all");
     }
     Some(sql)
 }
 
+/// The condition that a column has one of some values. A list is a set to be built, even if there is one entry.
+fn one_of(name: &str, values: &[String]) -> String {
+    match values {
+        [value] => format!("`{name}` = {value}"),
+        _ => format!("`{name}` IN ({})", values.join(", ")),
+    }
+}
+
+/// An id's bytes as a text, written so that nothing needs to be computed before it can be compared.
 fn id(id: &Uuid) -> String {
-    format!("toFixedString({}, 16)", literal(id.as_bytes()))
+    let bytes: String = id.as_bytes().iter().map(|byte| format!("\\x{byte:02x}")).collect();
+    format!("'{bytes}'")
 }
 
 /// Bytes as hexadecimal digits: there is nothing in them that a statement could mistake for itself.

@@ -72,7 +72,7 @@ impl Level {
 
 /// The dimensions of a table's rows of whole projects; none if it has no such rows.
 pub(super) fn project_keys(table: Table) -> Vec<&'static str> {
-    if !matches!(table, Table::Latency | Table::Flags | Table::Totals | Table::Uniques) {
+    if !matches!(table, Table::Latency | Table::Flags | Table::Totals | Table::Uniques | Table::Users) {
         return Vec::new();
     }
     rewritten_keys(table).into_iter().filter(|name| *name != "environment").collect()
@@ -183,7 +183,22 @@ impl Rewrites {
         };
         let chunks: Vec<String> = self.covered.iter().map(chunk).collect();
         let chunks = if chunks.is_empty() { "1".to_owned() } else { chunks.join(" AND ") };
-        format!("(`time_us` >= {} OR ({chunks}))", self.closed_us(table))
+        let roughly = self.bound().map(|Covered { partition, epoch, chunk }| {
+            format!("(`partition` > {partition} OR `epoch` != {epoch} OR `chunk` >= {chunk}) AND ")
+        });
+        format!("(`time_us` >= {} OR ({}{chunks}))", self.closed_us(table), roughly.unwrap_or_default())
+    }
+
+    /// A partition, an epoch and a chunk that no chunk outside has all three of: a partition up to that one, that epoch, and an earlier offset.
+    /// Where rows of several partitions lie side by side, the index finds for each of the exact conditions a partition that may meet it,
+    /// and can leave nothing out, but by this it can. `None` if a partition is missing or an epoch has ended.
+    fn bound(&self) -> Option<Covered> {
+        let epoch = self.covered.first()?.epoch;
+        let partition = self.covered.iter().map(|covered| covered.partition).max()?;
+        let chunk = self.covered.iter().map(|covered| covered.chunk).min()?;
+        let is_whole = self.covered.iter().all(|covered| covered.epoch == epoch)
+            && self.covered.len() as u64 == u64::from(partition) + 1;
+        is_whole.then_some(Covered { partition, epoch, chunk })
     }
 }
 
@@ -196,4 +211,35 @@ pub(super) fn within(ranges: &[Range<i64>]) -> Option<String> {
         format!("(`time_us` >= {start} AND `time_us` < {end})")
     };
     (!ranges.is_empty()).then(|| format!("({})", ranges.iter().map(one).collect::<Vec<_>>().join(" OR ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rewrites(covered: &[(u32, u64, u64)]) -> Rewrites {
+        let covered = covered.iter().map(|&(partition, epoch, chunk)| Covered { partition, epoch, chunk });
+        Rewrites { covered: covered.collect(), ..Rewrites::default() }
+    }
+
+    #[test]
+    fn no_cell_outside_is_inside_of_the_bound() {
+        let check = |covered: &[(u32, u64, u64)], expected: Option<(u32, u64, u64)>| {
+            let bound = rewrites(covered).bound();
+            assert_eq!(bound.map(|bound| (bound.partition, bound.epoch, bound.chunk)), expected, "{covered:?}");
+            let Some(bound) = bound else { return };
+            for (partition, epoch, chunk) in
+                (0..5).flat_map(|p| (0..9).flat_map(move |e| (0..60).map(move |c| (p, e, c))))
+            {
+                let is_inside = covered.iter().any(|&(p, e, c)| (p, e) == (partition, epoch) && chunk < c);
+                let is_in_bound = partition <= bound.partition && epoch == bound.epoch && chunk < bound.chunk;
+                assert!(is_inside || !is_in_bound, "{covered:?} {partition} {epoch} {chunk}");
+            }
+        };
+        check(&[(0, 7, 30)], Some((0, 7, 30)));
+        check(&[(2, 7, 50), (0, 7, 30), (1, 7, 40)], Some((2, 7, 30)));
+        check(&[(2, 7, 50), (1, 7, 40)], None);
+        check(&[(0, 7, u64::MAX), (0, 8, 30)], None);
+        check(&[], None);
+    }
 }

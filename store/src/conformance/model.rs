@@ -76,6 +76,10 @@ impl Model {
                 Period::Whole => {}
                 Period::Hour => group.push(Value::I64(time_us.div_euclid(HOUR_US) * HOUR_US)),
                 Period::Day => group.push(Value::I64(time_us.div_euclid(DAY_US) * DAY_US)),
+                Period::Spans(starts) => {
+                    let start_us = starts.into_iter().filter(|start_us| *start_us <= time_us).max();
+                    group.push(Value::I64(start_us.expect("the range lies in the spans")));
+                }
             }
             let mut first = false;
             let merged = groups.entry(group).or_insert_with(|| {

@@ -19,6 +19,7 @@ use super::shared::{Shared, query_error, unexpected};
 use crate::StoreError;
 use crate::check::rewritten_keys;
 use crate::limits::{CLOSE_MARGIN_US, COMPACTION_BYTES_MAX, COMPACTION_FILES, DAY_US, HOUR_US};
+use crate::query::Rounding;
 
 /// All of time.
 const EVER: Range<i64> = i64::MIN..i64::MAX;
@@ -141,8 +142,8 @@ impl Shared {
     /// All rows of some sources at one level, merged across chunks, in the table's schema.
     fn merge(&self, table: Table, level: Level, sources: Vec<Source>) -> Result<RecordBatch, StoreError> {
         let keys = rewritten_keys(table);
-        let step_us = Some(level.step_us());
-        let merge = Merge { table, organization: None, filters: &[], group_by: &keys, step_us, values: None };
+        let times = Some(Rounding::Step(level.step_us()));
+        let merge = Merge { table, organization: None, filters: &[], group_by: &keys, times, values: None };
         let merged = tokio::runtime::Handle::current().block_on(merge.run(sources, self.context()));
         let merged = merged.map_err(query_error)?;
         let columns = table.columns().iter().map(|column| match merged.column_by_name(column.name) {

@@ -29,7 +29,7 @@ use super::scan::{Projection, Scan, Source};
 use super::sketches::{histogram_sum, registers_max};
 use crate::Filter;
 use crate::limits::{PARALLEL_ROWS_MIN, QUERY_THREADS};
-use crate::query::wanted;
+use crate::query::{Rounding, wanted};
 
 /// What is to be merged, without paging.
 #[derive(Debug)]
@@ -38,8 +38,8 @@ pub(super) struct Merge<'a> {
     pub(super) organization: Option<OrganizationId>,
     pub(super) filters: &'a [Filter],
     pub(super) group_by: &'a [&'static str],
-    /// Times are rounded down to a multiple of this and kept apart; `None` for one row over the whole range.
-    pub(super) step_us: Option<i64>,
+    /// Times are rounded down and kept apart; `None` for one row over the whole range.
+    pub(super) times: Option<Rounding>,
     /// As in [`crate::RollupQuery`].
     pub(super) values: Option<&'a [&'static str]>,
 }
@@ -65,7 +65,7 @@ impl Merge<'_> {
     /// The schema of the answer: dimensions asked for, time, values.
     pub(super) fn answer_schema(&self) -> SchemaRef {
         let table = self.table.schema();
-        let keys = self.group_by.iter().copied().chain(self.step_us.map(|_| self.time()));
+        let keys = self.group_by.iter().copied().chain(self.times.map(|_| self.time()));
         let values = wanted(self.table, self.values).map(|column| column.name);
         let field = |name| table.field_with_name(name).expect("names were checked").clone();
         Arc::new(Schema::new(keys.chain(values).map(field).collect::<Vec<Field>>()))
@@ -100,7 +100,7 @@ impl Merge<'_> {
             time: kept.iter().position(|at| columns[*at].role == Role::Time).expect("time is always read"),
             conditions: organization.into_iter().chain(ids).collect(),
             columns: kept,
-            step_us: self.step_us.unwrap_or(1),
+            times: self.times.unwrap_or(Rounding::NONE),
             schema: Arc::new(schema),
         }
     }
@@ -117,7 +117,7 @@ impl Merge<'_> {
         if let Some(condition) = self.condition(schema)? {
             plan = Arc::new(FilterExec::try_new(condition, plan)?);
         }
-        let keys = self.group_by.iter().copied().chain(self.step_us.map(|_| self.time()));
+        let keys = self.group_by.iter().copied().chain(self.times.map(|_| self.time()));
         let keys = keys.map(|name| Ok((column(name, schema)?, name.to_owned()))).collect::<Result<_>>()?;
         let keys = PhysicalGroupBy::new_single(keys);
         let values = self.values(schema)?;

@@ -15,6 +15,7 @@ use futures::stream;
 
 use super::file::{DataFile, IdCondition};
 use crate::StoreError;
+use crate::query::Rounding;
 
 /// Rows with the ranges of time wanted of them.
 #[derive(Clone, Debug)]
@@ -41,8 +42,8 @@ pub(super) struct Projection {
     pub(super) columns: Vec<usize>,
     /// Where the time is among them.
     pub(super) time: usize,
-    /// Times are rounded down to a multiple of this, microseconds.
-    pub(super) step_us: i64,
+    /// Times are rounded down.
+    pub(super) times: Rounding,
     /// Only rows that meet these are needed; others may be given.
     pub(super) conditions: Vec<IdCondition>,
     /// Schema of the columns.
@@ -100,11 +101,10 @@ fn within(batch: &RecordBatch, ranges: &[Range<i64>], projection: &Projection) -
         filter_record_batch(batch, &mask)?
     };
     let mut columns = kept.columns().to_vec();
-    if projection.step_us > 1 {
-        let step = projection.step_us;
+    if projection.times != Rounding::NONE {
         let times = columns[projection.time].as_primitive::<Int64Type>().values();
         let rounded: ArrayRef =
-            Arc::new(Int64Array::from_iter_values(times.iter().map(|us| us.div_euclid(step) * step)));
+            Arc::new(Int64Array::from_iter_values(times.iter().map(|us| projection.times.round(*us))));
         columns[projection.time] = rounded;
     }
     Ok(RecordBatch::try_new(Arc::clone(&projection.schema), columns)?)

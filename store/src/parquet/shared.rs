@@ -17,9 +17,9 @@ use super::memory::Memory;
 use super::plan::Merge;
 use super::scan::Source;
 use crate::answer::answer;
-use crate::limits::{DAY_US, HOUR_US, QUERY_THREADS};
+use crate::limits::QUERY_THREADS;
 use crate::parts::Parts;
-use crate::{Emission, Filter, Period, RollupQuery, Rows, StoreError};
+use crate::{Emission, Filter, RollupQuery, Rows, StoreError};
 
 /// The state of a store.
 #[derive(Debug)]
@@ -97,17 +97,13 @@ impl Shared {
 
     /// Answers a question that was checked.
     pub(super) async fn query(&self, query: &RollupQuery) -> Result<Rows, StoreError> {
-        let step_us = match query.period {
-            Period::Whole => None,
-            Period::Hour => Some(HOUR_US),
-            Period::Day => Some(DAY_US),
-        };
+        let times = query.period.rounding();
         let merge = Merge {
             table: query.table,
             organization: query.organization,
             filters: &query.filters,
             group_by: &query.group_by,
-            step_us,
+            times,
             values: query.values.as_deref(),
         };
         let merged = if query.filters.iter().any(nothing_meets) {
@@ -115,7 +111,7 @@ impl Shared {
         } else {
             merge.run(self.sources(query), self.context()).await.map_err(query_error)?
         };
-        let keys = query.group_by.len() + usize::from(step_us.is_some());
+        let keys = query.group_by.len() + usize::from(times.is_some());
         answer(merged, keys, query.having.as_ref(), query.page.as_ref()).map_err(unexpected)
     }
 
