@@ -31,6 +31,7 @@ mod hash;
 mod histograms;
 mod keys;
 mod lanes;
+mod pages;
 mod producers;
 mod profile;
 mod rows;

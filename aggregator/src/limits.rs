@@ -13,6 +13,9 @@ pub const CHUNK_RECORDS: u64 = 16_384;
 /// a histogram 1 kB, a dense sketch 4 kB).
 pub const CHUNK_CELLS: usize = 100_000;
 
+/// Contexts of a page at most: some 50 kB, so that what a page has but once is next to nothing and a question opens little at a time.
+pub const PAGE_CONTEXTS: usize = 1024;
+
 /// A batch is a duplicate if its (producer, sequence) occurred within this many records before it. A producer repeats a batch
 /// after an unknown outcome within seconds; 4,096 records are half a minute of a partition with 12 busy environments.
 pub const DUPLICATE_WINDOW_RECORDS: usize = 4096;

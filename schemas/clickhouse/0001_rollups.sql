@@ -1,7 +1,7 @@
 -- The rollups. Columns are those of schemas/src/rollup; each row is a cell.
 --
 -- A table named like a rollup holds cells as emitted: keyed by the chunk of the log that they were folded from, merged by maximum,
--- so that an emission may be lost, repeated or late. A sketch is a text whose greatest value is the latest one (its weight,
+-- so that an emission may be lost, repeated or late (`contexts` by whoever reads them, the others by the server as well). A sketch is a text whose greatest value is the latest one (its weight,
 -- big-endian, then its stored form: docs/decisions/0006-clickhouse.md). Tables `_hour` and `_day` hold what closed hours
 -- and days were rewritten into, without chunks, `_project_` the same for all environments of a project together; only those generations count that
 -- the newest row of `rewrites` names. Rows with sketches are wide, so their granules are small: a question about some flags reads few others.
@@ -563,30 +563,34 @@ PARTITION BY (intDiv(`time_us`, 2764800000000), `generation`)
 ORDER BY (`organization`, `project`, `time_us`)
 SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
 
--- Contexts observed, per day.
+-- Contexts observed, per day, in pages: a row holds cells that differ in the key only, a list of values for each column. Nothing merges them but questions;
+-- with its last values a chunk tells all its contexts once more, as `complete`, and the pages before are deleted (docs/decisions/0014-contexts-are-pages.md). Pseudonyms are random, so trying to compress them is in vain.
 CREATE TABLE IF NOT EXISTS `contexts` {on_cluster}
 (
     `organization` FixedString(16),
     `project` FixedString(16),
     `environment` FixedString(16),
     `kind` LowCardinality(String),
-    `key` String,
     `source` LowCardinality(String),
     `time_us` Int64 CODEC(Delta, LZ4),
     `epoch` UInt64,
     `partition` UInt32,
     `chunk` UInt64 CODEC(Delta, LZ4),
-    `evaluations` SimpleAggregateFunction(max, UInt64),
-    `first_seen_us` SimpleAggregateFunction(min, Int64),
-    `last_seen_us` SimpleAggregateFunction(max, Int64),
-    `profile` SimpleAggregateFunction(max, String),
+    `complete` UInt8,
+    `pseudonyms` Array(FixedString(16)) CODEC(NONE),
+    `texts` Array(String),
+    `evaluations` Array(UInt64) CODEC(T64, LZ4),
+    `first_seen_us` Array(Int64) CODEC(T64, LZ4),
+    `last_seen_us` Array(Int64) CODEC(T64, LZ4),
+    `known_us` Array(UInt64) CODEC(T64, LZ4),
+    `profiles` Array(String),
+    `shared_by` Array(UInt32),
     INDEX `rewritten` (`time_us`, `partition`, `epoch`, `chunk`) TYPE minmax GRANULARITY 1
 )
-ENGINE = {engine AggregatingMergeTree}
-PARTITION BY intDiv(`time_us`, 86400000000)
-PRIMARY KEY (`organization`, `project`, `environment`, `time_us`)
-ORDER BY (`organization`, `project`, `environment`, `time_us`, `kind`, `key`, `source`, `epoch`, `partition`, `chunk`)
-SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
+ENGINE = {engine MergeTree}
+PARTITION BY (intDiv(`time_us`, 86400000000), `complete`)
+ORDER BY (`organization`, `project`, `environment`, `time_us`)
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, index_granularity = 64;
 
 CREATE TABLE IF NOT EXISTS `contexts_day` {on_cluster}
 (

@@ -9,6 +9,8 @@ GRANT TABLE ENGINE ON * TO flagmint_owner;
 -- Aggregators: they store cells and rewrite closed hours and days.
 CREATE USER flagmint_writer IDENTIFIED BY 'choose a password';
 GRANT SELECT, INSERT, ALTER DELETE ON flagmint.* TO flagmint_writer;
+-- To know which generations and pages there are to delete.
+GRANT SELECT ON system.parts TO flagmint_writer;
 
 -- Query APIs.
 CREATE USER flagmint_reader IDENTIFIED BY 'choose a password';

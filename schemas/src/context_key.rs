@@ -54,6 +54,16 @@ impl Pseudonym {
         self.low.max(1)
     }
 
+    /// Its text.
+    #[must_use]
+    pub fn spelled(self) -> [u8; Self::PREFIX.len() + 32] {
+        let mut text = *b"p1_00000000000000000000000000000000";
+        for (digits, byte) in text[Self::PREFIX.len()..].as_chunks_mut::<2>().0.iter_mut().zip(self.to_bytes()) {
+            *digits = [HEXADECIMAL[usize::from(byte >> 4)], HEXADECIMAL[usize::from(byte & 0xf)]];
+        }
+        text
+    }
+
     /// The number that a pseudonym in its one canonical spelling stands for.
     fn parse(text: &[u8]) -> Option<Self> {
         let digits: &[u8; 32] = text.strip_prefix(Self::PREFIX.as_bytes())?.try_into().ok()?;
@@ -69,7 +79,7 @@ impl Pseudonym {
 
 impl fmt::Display for Pseudonym {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}{:016x}{:016x}", Self::PREFIX, self.high, self.low)
+        formatter.write_str(std::str::from_utf8(&self.spelled()).map_err(|_| fmt::Error)?)
     }
 }
 
@@ -110,6 +120,8 @@ impl fmt::Display for ContextKey {
     }
 }
 
+const HEXADECIMAL: &[u8; 16] = b"0123456789abcdef";
+
 const NO_DIGIT: u8 = 0x80;
 
 /// The value of each lower-case hexadecimal digit.
@@ -117,7 +129,7 @@ const DIGITS: [u8; 256] = {
     let mut values = [NO_DIGIT; 256];
     let mut value = 0;
     while value < 16 {
-        values[b"0123456789abcdef"[value] as usize] = value as u8;
+        values[HEXADECIMAL[value] as usize] = value as u8;
         value += 1;
     }
     values
@@ -136,6 +148,7 @@ mod tests {
             (ContextKey::of(text).to_string(), Pseudonym::from_bytes(bytes).to_bytes()),
             (text.to_owned(), bytes)
         );
+        assert!(text.starts_with(Pseudonym::PREFIX));
         let others = ["p1_", "p1_00112233445566778899AABBCCDDEEFF", "p2_00112233445566778899aabbccddeeff", "user-7"];
         let others =
             others.into_iter().chain(["p1_00112233445566778899aabbccddeeff0", "p1_0g112233445566778899aabbccddeeff"]);

@@ -7,6 +7,7 @@
 
 mod cells;
 mod column;
+mod pages;
 mod tallies;
 
 pub use cells::{
@@ -14,6 +15,7 @@ pub use cells::{
     UserCell, counting, measure, table_columns,
 };
 pub use column::{Cell, CellError, CellValue, Column, Role};
+pub use pages::ContextPage;
 pub use tallies::Tallies;
 
 use std::sync::{Arc, LazyLock};
@@ -37,7 +39,7 @@ pub enum Table {
     Uniques,
     /// Distinct user keys of all flags together per day: the union of those in `Uniques`.
     Users,
-    /// Contexts observed per day.
+    /// Contexts observed per day. They travel in pages ([`ContextPage`]).
     Contexts,
     /// What became of each record and decision, by environment and hour of append.
     Ledger,

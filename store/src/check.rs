@@ -3,7 +3,7 @@
 
 use arrow::array::{Array as _, RecordBatch};
 use arrow::datatypes::DataType;
-use flagmint_schemas::rollup::{Column, Role, Table};
+use flagmint_schemas::rollup::{Column, ContextPage, Role, Table};
 
 use crate::{Filter, Period, RollupQuery, StoreError};
 
@@ -63,8 +63,11 @@ pub(crate) fn check(query: &RollupQuery) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Refuses rows that are not in the schema of the table.
+/// Refuses rows that are not in the schema of the table, and pages of contexts that cannot be opened.
 pub(crate) fn rows(table: Table, batch: &RecordBatch) -> Result<(), StoreError> {
+    if table == Table::Contexts && ContextPage::are_in(batch) {
+        return ContextPage::check(batch).map_err(|error| StoreError::Refuse(error.to_string()));
+    }
     let (schema, expected) = (batch.schema(), table.schema());
     let are_alike = schema.fields().len() == expected.fields().len()
         && schema

@@ -6,6 +6,7 @@
 //! says why it is built so.
 
 mod client;
+mod contexts;
 mod ddl;
 mod dead_letters;
 mod errors;

@@ -38,7 +38,8 @@ pub struct Position {
 /// What one tick of the aggregator hands over: all dirty cells of all partitions, and where they bring the fold.
 #[derive(Clone, Debug, Default)]
 pub struct Emission {
-    /// Dirty cells with their cumulative values, at most one batch per table, in the table's schema.
+    /// Dirty cells with their cumulative values, at most one batch per table, in the table's schema; contexts also as
+    /// [`ContextPage`](flagmint_schemas::rollup::ContextPage)s.
     pub cells: Vec<(Table, RecordBatch)>,
     /// One per partition that moved. Cells of chunks before `chunk` are final with this emission.
     pub positions: Vec<Position>,

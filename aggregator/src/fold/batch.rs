@@ -5,6 +5,7 @@
 //! a context ([`super::sightings`]) goes to its cells at the end.
 
 use flagmint_schemas::batch::{BatchView, Call, Caller};
+use flagmint_schemas::context_key::ContextKey as Key;
 use flagmint_schemas::decision::{Reason, Trigger};
 use flagmint_schemas::ids::{FlagId, RuleId, VariationId};
 use flagmint_schemas::rollup::{counting, measure};
@@ -340,7 +341,10 @@ impl BatchFold<'_> {
         context.profile.update(sighting, &self.chunk.clients);
         let today_us = day_of(self.append_time_us);
         if std::mem::replace(&mut context.distinct_day_us, today_us) != today_us {
-            self.distinct(hash::stable(&contexts.key()[row].to_string()));
+            self.distinct(match &contexts.key()[row] {
+                Key::Pseudonym(pseudonym) => hash::stable(&pseudonym.spelled()),
+                other => hash::stable(other.to_string().as_bytes()),
+            });
         }
     }
 

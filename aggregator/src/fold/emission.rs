@@ -2,7 +2,7 @@
 
 use arrow::array::RecordBatch;
 use flagmint_schemas::rollup::{
-    Cell, ChunkCell, ContextCell, DecisionCell, FlagCell, LatencyCell, LedgerCell, Table, TotalCell, UniqueCell,
+    Cell, ChunkCell, ContextPage, DecisionCell, FlagCell, LatencyCell, LedgerCell, Table, TotalCell, UniqueCell,
     UsageCell, UserCell,
 };
 
@@ -23,8 +23,8 @@ pub struct Emitted {
     pub uniques: Vec<UniqueCell>,
     /// Rows of `users`.
     pub users: Vec<UserCell>,
-    /// Rows of `contexts`.
-    pub contexts: Vec<ContextCell>,
+    /// Cells of `contexts`, in pages.
+    pub contexts: Vec<ContextPage>,
     /// Rows of `ledger`.
     pub ledger: Vec<LedgerCell>,
     /// Rows of `chunks`.
@@ -32,7 +32,7 @@ pub struct Emitted {
 }
 
 impl Emitted {
-    /// Number of rows.
+    /// Number of cells.
     #[must_use]
     pub fn len(&self) -> usize {
         self.decisions.len()
@@ -42,12 +42,12 @@ impl Emitted {
             + self.usage.len()
             + self.uniques.len()
             + self.users.len()
-            + self.contexts.len()
+            + self.contexts.iter().map(ContextPage::len).sum::<usize>()
             + self.ledger.len()
             + self.chunks.len()
     }
 
-    /// Whether there is no row.
+    /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -71,7 +71,7 @@ impl Emitted {
         self.chunks.append(&mut other.chunks);
     }
 
-    /// One Arrow batch per table that has rows, in the tables' schemas.
+    /// One Arrow batch per table that has cells, in the tables' schemas, contexts in pages.
     #[must_use]
     pub fn to_batches(&self) -> Vec<(Table, RecordBatch)> {
         let batches = [
@@ -82,7 +82,7 @@ impl Emitted {
             batch(&self.usage),
             batch(&self.uniques),
             batch(&self.users),
-            batch(&self.contexts),
+            pages(&self.contexts),
             batch(&self.ledger),
             batch(&self.chunks),
         ];
@@ -92,4 +92,8 @@ impl Emitted {
 
 fn batch<C: Cell>(rows: &[C]) -> Option<(Table, RecordBatch)> {
     (!rows.is_empty()).then(|| (C::TABLE, C::to_batch(rows)))
+}
+
+fn pages(pages: &[ContextPage]) -> Option<(Table, RecordBatch)> {
+    (!pages.is_empty()).then(|| (Table::Contexts, ContextPage::to_batch(pages)))
 }

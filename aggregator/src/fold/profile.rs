@@ -26,6 +26,23 @@ pub(super) struct Sighting<'a> {
     pub client: u32,
 }
 
+/// What is shown of a profile beside its time, which contexts have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Shown<'a> {
+    attributes_json: &'a str,
+    omitted: u32,
+    /// Number of the client library in the chunk.
+    pub client: u32,
+}
+
+impl Shown<'_> {
+    /// A JSON object; `sdk` is [`Client::to_json`] of the client library.
+    pub fn render(self, sdk: &str) -> String {
+        let attributes = if self.attributes_json.is_empty() { "{}" } else { self.attributes_json };
+        format!(r#"{{"attributes":{attributes},"omitted":{},"sdk":{sdk}}}"#, self.omitted)
+    }
+}
+
 impl Sighting<'_> {
     /// When its attributes were seen: before all others if it knows none.
     const fn known_us(&self) -> i64 {
@@ -60,22 +77,20 @@ impl Profile {
     #[cold]
     fn replace(&mut self, sighting: Sighting<'_>, clients: &IndexSet<Client, Seeded>) {
         let new = Self::new(sighting);
-        let text = |profile: &Self| profile.render(&clients[profile.client as usize].to_json());
+        let text = |profile: &Self| profile.shown().render(&clients[profile.client as usize].to_json());
         if new.seen_us > self.seen_us || text(&new) > text(self) {
             *self = new;
         }
     }
 
-    /// Number of the client library in the chunk.
-    pub const fn client(&self) -> u32 {
-        self.client
+    /// All but the time.
+    pub fn shown(&self) -> Shown<'_> {
+        Shown { attributes_json: &self.attributes_json, omitted: self.omitted, client: self.client }
     }
 
-    /// 16 hexadecimal digits of the time seen, then the JSON object; `sdk` is [`Client::to_json`] of the client library.
-    pub fn render(&self, sdk: &str) -> String {
-        let attributes = if self.attributes_json.is_empty() { "{}" } else { &self.attributes_json };
-        let (seen_us, omitted) = (self.seen_us, self.omitted);
-        format!(r#"{seen_us:016x}{{"attributes":{attributes},"omitted":{omitted},"sdk":{sdk}}}"#)
+    /// When attributes were seen; 0 while nothing is known of them.
+    pub const fn known_us(&self) -> u64 {
+        self.seen_us.cast_unsigned()
     }
 }
 
@@ -92,7 +107,10 @@ mod tests {
             wrapper: String::new(),
         };
         let clients: IndexSet<Client, Seeded> = [client("a"), client("b")].into_iter().collect();
-        let render = |profile: &Profile| profile.render(&clients[profile.client as usize].to_json());
+        let render = |profile: &Profile| {
+            let shown = profile.shown();
+            format!("{:016x}{}", profile.known_us(), shown.render(&clients[shown.client as usize].to_json()))
+        };
         let see = |seen_us, attributes_json, client| Sighting { seen_us, attributes_json, omitted: 2, client };
         let mut profile = Profile::new(see(5, r#"{"n":1}"#, 0));
         let first = r#"0000000000000005{"attributes":{"n":1},"omitted":2,"sdk":{"name":"a","version":"1\"","platform":"","wrapper":""}}"#;

@@ -1,13 +1,13 @@
 //! The rows of a chunk's cells that have changed, with their values as they are now.
 
 use flagmint_schemas::rollup::{
-    ChunkCell, ContextCell, DecisionCell, FlagCell, LatencyCell, LedgerCell, TotalCell, UniqueCell, UsageCell, UserCell,
+    ChunkCell, DecisionCell, FlagCell, LatencyCell, LedgerCell, TotalCell, UniqueCell, UsageCell, UserCell,
 };
 
 use super::chunk::{Chunk, ChunkId, Total};
 use super::emission::Emitted;
 use super::histograms::Place;
-use super::keys::{Client, Environment};
+use super::keys::Environment;
 use super::uniques::{Changed, Counted};
 
 impl Chunk {
@@ -20,7 +20,7 @@ impl Chunk {
         self.emit_counts(out);
         self.emit_flags(out);
         self.emit_uniques(out);
-        self.emit_contexts(out);
+        self.emit_contexts(complete, out);
         self.emit_ledger(out);
         let ChunkId { epoch, partition, chunk } = self.id;
         out.chunks.push(ChunkCell {
@@ -219,33 +219,6 @@ impl Chunk {
                     registers,
                 }),
             }
-        }
-    }
-
-    fn emit_contexts(&mut self, out: &mut Emitted) {
-        let ChunkId { epoch, partition, chunk } = self.id;
-        let sdks: Vec<String> = self.clients.iter().map(Client::to_json).collect();
-        let dirty = self.contexts.take_dirty();
-        out.contexts.reserve(dirty.len());
-        for slot in dirty {
-            let (key, context) = self.contexts.get(slot);
-            let Environment { organization, project, environment } = self.named(key.environment);
-            out.contexts.push(ContextCell {
-                organization,
-                project,
-                environment,
-                kind: self.text_of(key.kind),
-                key: key.key.to_string(),
-                source: self.text_of(key.source),
-                time_us: key.day_us,
-                epoch,
-                partition,
-                chunk,
-                evaluations: context.evaluations,
-                first_seen_us: context.first_seen_us,
-                last_seen_us: context.last_seen_us,
-                profile: context.profile.render(&sdks[context.profile.client() as usize]),
-            });
         }
     }
 

@@ -6,7 +6,7 @@ use arrow::array::{ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{Field, Schema};
 use arrow::ipc::writer::StreamWriter;
 use bytes::Bytes;
-use flagmint_schemas::rollup::{Role, Table};
+use flagmint_schemas::rollup::{ContextPage, Role, Table};
 use futures::future::join_all;
 
 use super::client::Client;
@@ -18,6 +18,7 @@ use crate::{StoreError, check};
 #[derive(Clone, Debug)]
 struct Ready {
     table: Table,
+    into: String,
     body: Bytes,
 }
 
@@ -99,11 +100,11 @@ fn worse(before: Option<StoreError>, error: StoreError) -> StoreError {
 }
 
 async fn send(client: &Client, ready: &Ready) -> Result<(), StoreError> {
-    client.insert(&into(ready.table), ready.body.clone()).await
+    client.insert(&ready.into, ready.body.clone()).await
 }
 
-fn into(table: Table) -> String {
-    let columns: Vec<String> = table.columns().iter().map(|column| format!("`{}`", column.name)).collect();
+fn into(table: Table, schema: &Schema) -> String {
+    let columns: Vec<String> = schema.fields().iter().map(|field| format!("`{}`", field.name())).collect();
     format!("INSERT INTO `{}` ({}) FORMAT ArrowStream", table.name(), columns.join(", "))
 }
 
@@ -112,7 +113,12 @@ fn ready(table: Table, batch: &RecordBatch) -> Result<Ready, StoreError> {
     let name = table.name();
     check::rows(table, batch)?;
     let damaged = || StoreError::Refuse(format!("a sketch in table {name} is damaged"));
-    Ok(Ready { table, body: body(&weighted(table, batch).ok_or_else(damaged)?)? })
+    let stored = match table {
+        Table::Contexts if ContextPage::are_in(batch) => batch.clone(),
+        Table::Contexts => ContextPage::closed(batch).map_err(|error| StoreError::Refuse(error.to_string()))?,
+        _ => weighted(table, batch).ok_or_else(damaged)?,
+    };
+    Ok(Ready { table, into: into(table, &stored.schema()), body: body(&stored)? })
 }
 
 /// The same rows, with its weight before each sketch. Columns are found by name.

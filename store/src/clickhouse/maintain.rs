@@ -15,7 +15,7 @@ use super::Shared;
 use super::client::Kind;
 use super::insert;
 use super::question::{Merge, literal};
-use super::rewrites::{Level, Rewrites, project_keys};
+use super::rewrites::{Covered, Level, Rewrites, of_chunks, project_keys};
 use crate::StoreError;
 use crate::check::rewritten_keys;
 use crate::limits::{
@@ -66,6 +66,7 @@ impl Shared {
         // A clock that jumps ahead must not delete anything.
         expire(&mut next, now_us.min(complete_us));
         self.commit(&next, started_us).await?;
+        self.delete_told_again(&state.positions.told()).await?;
         Ok(true)
     }
 
@@ -226,6 +227,19 @@ impl Shared {
         Ok(())
     }
 
+    /// Deletes pages of contexts as they were before their chunk was complete: with its last values a chunk tells all its contexts once more.
+    async fn delete_told_again(&self, told: &[Covered]) -> Result<(), StoreError> {
+        let name = Table::Contexts.name();
+        let (local, on_cluster) = (self.layout.local(name), self.layout.on_cluster());
+        for (_, partition) in self.partitions().await?.into_iter().filter(|(table, _)| table == name) {
+            if numbers(&partition)[..].ends_with(&[0]) {
+                let delete = format!("DELETE IN PARTITION {partition} WHERE `complete` = 0 AND ({})", of_chunks(told));
+                self.client.execute(&format!("ALTER TABLE `{local}` {on_cluster} {delete}")).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Drops what is not in force any more and of no use to anybody.
     pub(super) async fn sweep(&self) -> Result<(), StoreError> {
         let state = self.reload().await?;
@@ -260,20 +274,25 @@ impl Shared {
     }
 
     fn is_unused(&self, rewrites: &Rewrites, table: &str, partition: &str, now_us: i64) -> bool {
-        let numbers: Vec<u64> = partition.trim_matches(['(', ')']).split(',').flat_map(str::parse).collect();
-        match numbers[..] {
-            [_, generation] => {
+        let cells = Table::ALL.into_iter().find(|known| known.name() == table);
+        match (cells, &numbers(partition)[..]) {
+            (Some(table), [span, ..]) => {
+                let length_us = if table == Table::Chunks { 32 * DAY_US } else { DAY_US };
+                (*span as i64 + 1) * length_us <= rewrites.expired_us(table)
+            }
+            (None, [_, generation]) => {
                 // Somebody may still be making it.
                 let is_old = generation / 1000 + (self.grace.as_micros() as u64) < now_us as u64;
-                is_old && !rewrites.has_generation(table, generation)
+                is_old && !rewrites.has_generation(table, *generation)
             }
-            [span] => Table::ALL.into_iter().find(|known| known.name() == table).is_some_and(|table| {
-                let length_us = if table == Table::Chunks { 32 * DAY_US } else { DAY_US };
-                (span as i64 + 1) * length_us <= rewrites.expired_us(table)
-            }),
             _ => false,
         }
     }
+}
+
+/// The numbers that name a partition.
+fn numbers(partition: &str) -> Vec<u64> {
+    partition.trim_matches(['(', ')']).split(',').flat_map(str::parse).collect()
 }
 
 /// Names of generations, never used twice: the server's time, with room for those of one rewriting.

@@ -130,6 +130,12 @@ impl Positions {
         self.known.iter().map(of).collect()
     }
 
+    /// The chunks whose last values are stored, also of epochs that are gone.
+    pub(super) fn told(&self) -> Vec<Covered> {
+        let of = |known: &Known| Covered { partition: known.partition, epoch: known.epoch, chunk: known.chunk };
+        self.known.iter().map(of).collect()
+    }
+
     /// Rows of `positions`.
     pub(super) fn rows(&self, positions: &[Position]) -> RecordBatch {
         let reached_us = self.reached_us.unwrap_or(i64::MIN);

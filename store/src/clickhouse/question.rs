@@ -11,6 +11,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use flagmint_schemas::rollup::{Column, Role, Table};
 use uuid::Uuid;
 
+use super::contexts;
 use super::rewrites::{Level, Rewrites, project_keys, within};
 use super::sketches;
 use crate::limits::DAY_US;
@@ -68,8 +69,13 @@ impl Merge<'_> {
     ///
     /// `FINAL` merges by the tables' own rules, and only where sorted parts overlap: 15 times faster than grouping by all keys.
     pub(super) fn cells(&self, condition: &str) -> String {
-        let values: Vec<String> = self.values().map(|value| format!("`{}`", value.name)).collect();
-        format!("SELECT {}{} FROM `{}` FINAL WHERE {condition}", self.keys(), values.join(", "), self.table.name())
+        let values: Vec<&Column> = self.values().collect();
+        let names: Vec<String> = values.iter().map(|value| format!("`{}`", value.name)).collect();
+        let (keys, names) = (self.keys(), names.join(", "));
+        if self.table == Table::Contexts {
+            return format!("SELECT {keys}{names} FROM ({})", contexts::cells(&values, condition));
+        }
+        format!("SELECT {keys}{names} FROM `{}` FINAL WHERE {condition}", self.table.name())
     }
 
     /// All rows of some sources, merged across chunks; sketches as lists.

@@ -168,12 +168,7 @@ impl Rewrites {
 
     /// The condition on cells that coarse rows stand for.
     pub(super) fn inside(&self, table: Table) -> String {
-        let chunk = |Covered { partition, epoch, chunk }: &Covered| {
-            format!("(`partition` = {partition} AND `epoch` = {epoch} AND `chunk` < {chunk})")
-        };
-        let chunks: Vec<String> = self.covered.iter().map(chunk).collect();
-        let chunks = if chunks.is_empty() { "0".to_owned() } else { chunks.join(" OR ") };
-        format!("(`time_us` < {} AND ({chunks}))", self.closed_us(table))
+        format!("(`time_us` < {} AND ({}))", self.closed_us(table), of_chunks(&self.covered))
     }
 
     /// The condition on all other cells. Written without a negation, which the index on these columns would not be used for.
@@ -200,6 +195,15 @@ impl Rewrites {
             && self.covered.len() as u64 == u64::from(partition) + 1;
         is_whole.then_some(Covered { partition, epoch, chunk })
     }
+}
+
+/// The condition that a cell is of one of some chunks.
+pub(super) fn of_chunks(chunks: &[Covered]) -> String {
+    let chunk = |Covered { partition, epoch, chunk }: &Covered| {
+        format!("(`partition` = {partition} AND `epoch` = {epoch} AND `chunk` < {chunk})")
+    };
+    let chunks: Vec<String> = chunks.iter().map(chunk).collect();
+    if chunks.is_empty() { "0".to_owned() } else { chunks.join(" OR ") }
 }
 
 /// The condition that a row's time is in one of some ranges; `None` if there are none.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use arrow::array::RecordBatch;
-use flagmint_schemas::rollup::{Column, Role, Table};
+use flagmint_schemas::rollup::{Column, ContextPage, Role, Table};
 use flagmint_schemas::sketch::latency::Histogram;
 use flagmint_schemas::sketch::unique::Registers;
 
@@ -33,9 +33,13 @@ impl Model {
         Self { within_chunk: across_chunks, ..Self::default() }
     }
 
-    /// Merges rows of a table, in its schema.
+    /// Merges rows of a table, in its schema, or contexts in pages.
+    ///
+    /// # Panics
+    /// If they are neither.
     pub fn insert(&mut self, table: Table, rows: &RecordBatch) {
-        from_batch(rows).iter().for_each(|row| self.merge(table, row));
+        let opened = ContextPage::are_in(rows).then(|| ContextPage::opened(rows).expect("pages can be opened"));
+        from_batch(opened.as_ref().unwrap_or(rows)).iter().for_each(|row| self.merge(table, row));
     }
 
     /// The rows that answer a question: the values of its `group_by`, its period, and every column that is no key.

@@ -8,7 +8,7 @@ use arrow::array::{
     UInt32Array, UInt64Array,
 };
 use arrow::datatypes::{DataType, Int64Type, UInt8Type, UInt32Type, UInt64Type};
-use flagmint_schemas::rollup::{Column, Role, Table};
+use flagmint_schemas::rollup::{Column, ContextPage, Role, Table};
 use flagmint_schemas::sketch::latency::{BUCKETS, Histogram};
 use flagmint_schemas::sketch::unique::Registers;
 
@@ -183,7 +183,11 @@ impl Tick {
     pub(super) fn emission(&self) -> Emission {
         let batch = |table: Table| {
             let rows: Vec<&Row> = self.cells.iter().filter(|(of, _)| *of == table).map(|(_, row)| row).collect();
-            (!rows.is_empty()).then(|| (table, to_batch(table, &rows)))
+            let (rows, is_empty) = (to_batch(table, &rows), rows.is_empty());
+            // Some come in pages, some not.
+            let is_paged = table == Table::Contexts && self.cells.len().is_multiple_of(2);
+            let batch = if is_paged { ContextPage::closed(&rows).expect("rows of contexts") } else { rows };
+            (!is_empty).then_some((table, batch))
         };
         Emission { cells: Table::ALL.into_iter().filter_map(batch).collect(), positions: self.positions.clone() }
     }

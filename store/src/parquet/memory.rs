@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use arrow::array::RecordBatch;
-use flagmint_schemas::rollup::Table;
+use flagmint_schemas::rollup::{ContextPage, Table};
 
 use super::cells::{ChunkCells, ChunkId, Layout};
 use super::fold::Fold;
@@ -31,14 +31,16 @@ impl Memory {
 
     /// Merges an emission; `stored` is the fold as it is on disk. All or nothing.
     pub(super) fn upsert(&mut self, emission: &Emission, stored: &Fold) -> Result<(), StoreError> {
-        for (table, batch) in &emission.cells {
+        let opened = |(table, batch): &(Table, RecordBatch)| rows(*table, batch).map(|rows| (*table, rows));
+        let cells = emission.cells.iter().map(opened).collect::<Result<Vec<_>, _>>()?;
+        for (table, batch) in &cells {
             self.layouts[*table as usize].check(batch)?;
         }
         if self.bytes() > self.bytes_max {
             let wait = "memory is full of cells that could not be written to disk yet";
             return Err(StoreError::Retry(wait.to_owned()));
         }
-        for (table, batch) in &emission.cells {
+        for (table, batch) in &cells {
             self.merge(*table, batch, stored);
             // Whoever answers requests on the same core waits for one table at most.
             std::thread::yield_now();
@@ -91,4 +93,12 @@ impl Memory {
     pub(super) fn forget(&mut self, fold: &Fold) {
         self.chunks.retain(|id, _| !fold.is_final(*id));
     }
+}
+
+/// Rows of a table that may have come in pages.
+fn rows(table: Table, batch: &RecordBatch) -> Result<RecordBatch, StoreError> {
+    if table == Table::Contexts && ContextPage::are_in(batch) {
+        return ContextPage::opened(batch).map_err(|error| StoreError::Refuse(error.to_string()));
+    }
+    Ok(batch.clone())
 }

@@ -3,8 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use arrow::array::AsArray;
+use arrow::datatypes::UInt64Type;
+use flagmint_schemas::rollup::{ContextPage, Table};
 use flagmint_store::clickhouse::ClickHouseStore;
-use flagmint_store::{Period, RollupStore};
+use flagmint_store::{Emission, Period, RollupStore};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -148,4 +151,41 @@ async fn old_generations_and_old_cells_go_and_answers_stay() {
         assert_eq!(counts(&store, Period::Day).await, sums(&log, DAY_US));
         assert_eq!(counts(&store, Period::Hour).await, sums(&log, HOUR_US));
     }
+}
+
+#[tokio::test]
+async fn pages_of_complete_chunks_go_and_answers_stay() {
+    let options = support::database();
+    let store = support::store(&options).await;
+    let now_us = START_US + 3 * HOUR_US;
+    let complete_us = |chunk: u64| now_us + chunk as i64 * MINUTE_US;
+    let emit = async |chunk: u64, complete: u8, seen: &[(u128, u64)], next: u64| {
+        let page = support::page(chunk, complete, seen);
+        let cells = vec![(Table::Contexts, ContextPage::to_batch(&[page]))];
+        let positions = vec![position(next, complete_us(next))];
+        store.upsert(Emission { cells, positions }).await.expect("pages are taken");
+    };
+    let sums = async || {
+        let rows = store.query(&support::question(Table::Contexts, Period::Whole)).await.expect("an answer").batch;
+        let (keys, counts) = (rows["key"].as_string::<i32>(), rows["evaluations"].as_primitive::<UInt64Type>());
+        (0..rows.num_rows()).map(|row| (keys.value(row).to_owned(), counts.value(row))).collect::<BTreeMap<_, _>>()
+    };
+    emit(0, 0, &[(1, 3), (2, 1)], 0).await;
+    emit(0, 0, &[(2, 5)], 0).await;
+    emit(0, 1, &[(1, 3), (2, 6), (3, 1)], 1).await;
+    emit(1, 0, &[(1, 7), (3, 2)], 1).await;
+    let expected: BTreeMap<String, u64> =
+        [(1, 10), (2, 6), (3, 3)].map(|(number, sum)| (format!("p1_{number:032x}"), sum)).into();
+    assert_eq!(sums().await, expected);
+    store.maintain(now_us).await.expect("maintained");
+    let deadline = std::time::Instant::now() + Duration::from_secs(60);
+    let left = "SELECT groupArray((chunk, complete)) FROM (SELECT chunk, complete FROM contexts ORDER BY chunk)";
+    while sql(&options, left).await != "[(0,1),(1,0)]" {
+        assert!(std::time::Instant::now() < deadline, "pages that were told again are still there");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(sums().await, expected);
+    // A zombie: the next rewriting deletes it, too.
+    emit(0, 0, &[(2, 5)], 0).await;
+    assert_eq!(sums().await, expected);
 }

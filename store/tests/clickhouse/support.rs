@@ -6,7 +6,8 @@ use arrow::array::AsArray;
 use arrow::datatypes::{Int64Type, UInt64Type};
 use flagmint_schemas::ids::{EnvironmentId, FlagId, OrganizationId, ProjectId, RuleId, VariationId};
 use flagmint_schemas::rollup::{
-    Cell, ContextCell, DecisionCell, FlagCell, LatencyCell, Table, TotalCell, UniqueCell, UserCell, counting, measure,
+    Cell, ContextCell, ContextPage, DecisionCell, FlagCell, LatencyCell, Table, TotalCell, UniqueCell, UserCell,
+    counting, measure,
 };
 use flagmint_schemas::sketch::latency::Histogram;
 use flagmint_schemas::sketch::unique::Registers;
@@ -263,6 +264,30 @@ fn observed(chunk: u64, time_us: i64, (evaluations, first_seen_us, last_seen_us)
         first_seen_us,
         last_seen_us,
         profile: format!("{last_seen_us:016x}{{}}"),
+    }
+}
+
+/// A page of contexts with these numbers as pseudonyms and these evaluations.
+pub fn page(chunk: u64, complete: u8, seen: &[(u128, u64)]) -> ContextPage {
+    let (organization, project, environment) = tenant();
+    ContextPage {
+        organization,
+        project,
+        environment,
+        kind: "user".to_owned(),
+        time_us: START_US,
+        epoch: EPOCH,
+        partition: PARTITION,
+        chunk,
+        complete,
+        pseudonyms: seen.iter().map(|(number, _)| number.to_be_bytes()).collect(),
+        evaluations: seen.iter().map(|(_, evaluations)| *evaluations).collect(),
+        first_seen_us: vec![START_US; seen.len()],
+        last_seen_us: vec![START_US; seen.len()],
+        known_us: vec![0; seen.len()],
+        profiles: vec!["{}".to_owned()],
+        shared_by: vec![seen.len() as u32],
+        ..ContextPage::default()
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Int64Type, UInt8Type, UInt32Type, UInt64Type};
-use flagmint_schemas::rollup::{Role, Table};
+use flagmint_schemas::rollup::{ContextPage, Role, Table};
 use flagmint_schemas::sketch::latency::Histogram;
 use flagmint_schemas::sketch::unique::Registers;
 
@@ -69,6 +69,8 @@ fn join(role: Role, a: &Value, b: &Value, across_chunks: bool) -> Value {
 impl Merged {
     pub fn upsert(&mut self, cells: &[(Table, RecordBatch)]) {
         for (table, batch) in cells {
+            let opened = ContextPage::are_in(batch).then(|| ContextPage::opened(batch).unwrap());
+            let batch = opened.as_ref().unwrap_or(batch);
             for row in 0..batch.num_rows() {
                 let (mut key, mut values) = (Vec::new(), Vec::new());
                 for (column, array) in table.columns().iter().zip(batch.columns()) {
