@@ -9,7 +9,7 @@ use flagmint_aggregator::limits::PRIME_US;
 use flagmint_log::Record;
 use flagmint_schemas::batch::{Batch, BatchHeader};
 use flagmint_schemas::decision::Trigger;
-use flagmint_schemas::rollup::{Table, measure};
+use flagmint_schemas::rollup::{ContextPage, Table, measure};
 use flagmint_schemas::sketch::unique::Registers;
 use flagmint_store::Position;
 use rand::rngs::StdRng;
@@ -99,6 +99,35 @@ fn counts_alone_are_those_of_a_whole_emission_until_a_chunk_is_closed() {
         assert!(counts.chunks.is_empty(), "they vouch for nothing");
     }
     assert!((1..100).contains(&refused), "{refused}");
+}
+
+/// Stores keep the pages of complete chunks alone.
+#[test]
+fn a_complete_chunk_tells_all_its_contexts_once_more() {
+    let seed = seed();
+    let mut told = 0;
+    for round in 0..5 {
+        let world = World::generate(seed ^ round, 300);
+        let mut random = StdRng::seed_from_u64(!seed ^ round);
+        let (mut fold, mut all, mut complete) = (fold_from(NEW), Merged::default(), Merged::default());
+        for record in &world.records {
+            fold.fold(record);
+            if !random.random_ratio(1, 4) {
+                continue;
+            }
+            let (cells, position) = fold.emit().unwrap();
+            all.upsert(&[(Table::Contexts, ContextPage::to_batch(&cells.contexts))]);
+            let last: Vec<ContextPage> = cells.contexts.into_iter().filter(|page| page.complete == 1).collect();
+            complete.upsert(&[(Table::Contexts, ContextPage::to_batch(&last))]);
+            let open = i128::from(position.chunk);
+            all.0.iter().filter(|((_, key), _)| key.last().unwrap().number() < open).for_each(|(key, values)| {
+                assert!(complete.0.get(key) == Some(values), "seed {seed}, chunks before {open}: {key:?} {values:?}");
+            });
+            assert!(complete.0.keys().all(|(_, key)| key.last().unwrap().number() < open), "seed {seed}");
+        }
+        told += complete.0.len();
+    }
+    assert!(told > 100, "seed {seed}: {told}");
 }
 
 #[test]
