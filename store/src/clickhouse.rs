@@ -11,18 +11,21 @@ mod ddl;
 mod dead_letters;
 mod errors;
 mod insert;
+mod join;
 mod maintain;
 mod migrate;
 mod options;
 mod positions;
 mod question;
 mod rewrites;
+mod settled;
 mod sketches;
 
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
+use futures::future::try_join_all;
 
 use crate::answer::answer;
 use crate::check::check;
@@ -32,8 +35,9 @@ use client::{Client, Kind};
 use ddl::Layout;
 use insert::Pending;
 use positions::Positions;
-use question::Merge;
+use question::{Merge, Statements};
 use rewrites::Rewrites;
+use settled::Settled;
 
 pub use dead_letters::DeadLetter;
 pub use options::Options;
@@ -51,6 +55,7 @@ struct Shared {
     layout: Layout,
     pending: Pending,
     state: Mutex<Cached>,
+    settled: Settled,
     /// How long generations are kept that are not in force any more.
     grace: Duration,
 }
@@ -107,6 +112,7 @@ impl ClickHouseStore {
             layout,
             pending: Pending::default(),
             state: Mutex::new(cached),
+            settled: Settled::default(),
             grace,
         });
         shared.reload().await?;
@@ -191,13 +197,38 @@ impl Shared {
     async fn query(&self, query: &RollupQuery) -> Result<Rows, StoreError> {
         let state = self.state().await?;
         let merge = Merge::of(query);
-        let merged = match question::sql(query, &state.rewrites) {
-            Some(sql) => merge.read_all(&self.client.rows(Kind::Question, &sql).await?)?,
-            None => RecordBatch::new_empty(merge.schema()),
-        };
+        let Statements { settled, current } = question::statements(query, &state.rewrites);
+        let settled = try_join_all(settled.into_iter().map(|sql| self.settled(&merge, sql)));
+        let (settled, current) = tokio::try_join!(settled, self.current(&merge, current))?;
         let keys = query.group_by.len() + usize::from(merge.times.is_some());
-        answer(merged, keys, query.having.as_ref(), query.page.as_ref())
+        let merged = settled.into_iter().try_fold(current, |all, rows| join::joined(query.table, keys, rows, all));
+        merged
+            .and_then(|merged| answer(merged, keys, query.having.as_ref(), query.page.as_ref()))
             .map_err(|error| StoreError::Fatal(format!("rollup rows do not fit their table: {error}")))
+    }
+
+    async fn rows(&self, merge: &Merge<'_>, sql: &str) -> Result<RecordBatch, StoreError> {
+        merge.read_all(&self.client.rows(Kind::Question, sql).await?)
+    }
+
+    async fn current(&self, merge: &Merge<'_>, sql: Option<String>) -> Result<RecordBatch, StoreError> {
+        match sql {
+            Some(sql) => self.rows(merge, &sql).await,
+            None => Ok(RecordBatch::new_empty(merge.schema())),
+        }
+    }
+
+    /// Rows that do not change. They are not kept where replicas may lag behind: they would be wrong for longer than that.
+    async fn settled(&self, merge: &Merge<'_>, sql: String) -> Result<RecordBatch, StoreError> {
+        if !self.layout.is_one_server() {
+            return self.rows(merge, &sql).await;
+        }
+        if let Some(answer) = self.settled.get(&sql) {
+            return Ok(answer);
+        }
+        let answer = self.rows(merge, &sql).await?;
+        self.settled.put(sql, &answer);
+        Ok(answer)
     }
 }
 

@@ -64,6 +64,12 @@ pub const QUERY_ROWS_MAX: u64 = 2_000_000_000;
 /// A question may have this many groups: what a page is cut from is held in memory here.
 pub const QUERY_RESULT_ROWS_MAX: u64 = 2_000_000;
 
+/// Answers from coarse rows of ClickHouse that are kept take this much memory, bytes: some thousand questions, of a few kilobytes each.
+pub const SETTLED_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// A larger answer is not kept, bytes: it would put out many others, and most of its time is not the asking.
+pub const SETTLED_ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
+
 /// Rewriting a day of one table and other work of ClickHouse is given up after this time, seconds.
 pub const REWRITE_SECONDS_MAX: u64 = 1800;
 

@@ -67,13 +67,13 @@ pub(crate) async fn distribution<S: RollupStore>(
     members: QueryMembers,
 ) -> Reply<Distribution> {
     let (Asked { scope, span }, ()) = Asked::parse(organization, Some(project), &members, api.now(), |_| ())?;
-    let (_, flags) = tokio::try_join!(
+    let moment = api.moment();
+    let ((), flags, decisions, ledger) = tokio::try_join!(
         api.directory().check_project(organization, project, scope.environment),
         api.directory().flags(organization, project),
+        api.ask(scope.by_flag(span, &["served", "reported"])),
+        api.ask(scope.ledger(span)),
     )?;
-    let moment = api.moment();
-    let (decisions, ledger) =
-        tokio::try_join!(api.ask(scope.by_flag(span, &["served", "reported"])), api.ask(scope.ledger(span)))?;
     ok(answer(rank(&decisions, flags)?, moment.meta(span, &ledger)?))
 }
 

@@ -86,11 +86,15 @@ pub(crate) async fn project_metrics<S: RollupStore>(
     members: QueryMembers,
 ) -> Reply<ProjectMetrics> {
     let (Asked { scope, span }, ()) = Asked::parse(organization, Some(project), &members, api.now(), |_| ())?;
-    api.directory().check_project(organization, project, scope.environment).await?;
     let moment = api.moment();
     let [totals, by_flag, users] = plan(scope, span);
-    let (totals, by_flag, users, ledger) =
-        tokio::try_join!(api.ask(totals), api.ask(by_flag), api.ask(users), api.ask(scope.ledger(span)))?;
+    let ((), totals, by_flag, users, ledger) = tokio::try_join!(
+        api.directory().check_project(organization, project, scope.environment),
+        api.ask(totals),
+        api.ask(by_flag),
+        api.ask(users),
+        api.ask(scope.ledger(span)),
+    )?;
     let users = users::by(&users, "time_us")?;
     let of = |span| answer(span, &totals, &by_flag, &users);
     let (current, previous) = (of(span)?, of(span.previous())?);

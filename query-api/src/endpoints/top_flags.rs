@@ -98,13 +98,13 @@ pub(crate) async fn top_flags<S: RollupStore>(
 ) -> Reply<TopFlags> {
     let limit = |problems: &mut _| members.number("limit", 1..=FLAGS_MAX, problems).unwrap_or(TOP_FLAGS_DEFAULT);
     let (Asked { scope, span }, limit) = Asked::parse(organization, Some(project), &members, api.now(), limit)?;
-    let (_, flags) = tokio::try_join!(
+    let moment = api.moment();
+    let ((), flags, decisions, ledger) = tokio::try_join!(
         api.directory().check_project(organization, project, scope.environment),
         api.directory().flags(organization, project),
+        api.ask(scope.by_flag(span, &["served", "reported", "errors"])),
+        api.ask(scope.ledger(span)),
     )?;
-    let moment = api.moment();
-    let (decisions, ledger) =
-        tokio::try_join!(api.ask(scope.by_flag(span, &["served", "reported", "errors"])), api.ask(scope.ledger(span)))?;
     let ranked = rank(&decisions, flags)?;
     // Sketches and histograms are large: only those of the flags shown are fetched.
     let shown: Vec<FlagId> = ranked.iter().take(limit).map(|ranked| ranked.id).collect();

@@ -55,6 +55,11 @@ impl Layout {
         &self.database
     }
 
+    /// Whether what one statement stored all others see.
+    pub(super) const fn is_one_server(&self) -> bool {
+        self.cluster.is_none()
+    }
+
     /// Behind the name in every statement that changes tables.
     pub(super) fn on_cluster(&self) -> String {
         self.cluster.as_ref().map_or_else(String::new, |cluster| format!("ON CLUSTER `{cluster}`"))

@@ -1,4 +1,4 @@
-//! From a question to one SQL statement, and from its rows to the answer.
+//! From a question to its SQL statements, and from their rows to the answer.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -12,6 +12,7 @@ use flagmint_schemas::rollup::{Column, Role, Table};
 use uuid::Uuid;
 
 use super::contexts;
+use super::join::is_joinable;
 use super::rewrites::{Level, Rewrites, project_keys, within};
 use super::sketches;
 use crate::limits::DAY_US;
@@ -155,11 +156,39 @@ fn text(array: &ArrayRef) -> Option<ArrayRef> {
     Some(Arc::new(StringArray::try_from_binary(bytes.clone()).ok()?))
 }
 
-/// The statement that answers a question that was checked; `None` if no row can meet its filters.
-pub(super) fn sql(query: &RollupQuery, rewrites: &Rewrites) -> Option<String> {
-    let table = query.table;
+/// The statements that answer a question, each a part of it; none if no row can meet its filters. The server plans one beside the other.
+#[derive(Debug, Default)]
+pub(super) struct Statements {
+    /// Of coarse rows alone: their answers do not change. Days apart from hours, which are made anew each hour.
+    pub(super) settled: Vec<String>,
+    /// Of cells, and of coarse rows too where answers cannot be joined.
+    pub(super) current: Option<String>,
+}
+
+/// The statements for a question that was checked.
+pub(super) fn statements(query: &RollupQuery, rewrites: &Rewrites) -> Statements {
+    let Some(rows) = conditions(query) else { return Statements::default() };
     let merge = Merge::of(query);
-    let rows = conditions(query)?;
+    let (mut coarse, cells) = sources(query, &merge, &rows, rewrites);
+    let mut current: Vec<String> = cells.into_iter().collect();
+    if !is_joinable(query.table) {
+        current.append(&mut coarse);
+    }
+    let threads = if is_short(query) { " SETTINGS max_threads = 1" } else { "" };
+    let sql = |sources: &[String]| merge.sql(sources) + threads;
+    let settled = coarse.iter().map(|source| sql(std::slice::from_ref(source))).collect();
+    Statements { settled, current: (!current.is_empty()).then(|| sql(&current)) }
+}
+
+/// Whether a question reads so little that a second thread costs more than it saves: sums and sketches of one project.
+fn is_short(query: &RollupQuery) -> bool {
+    let is_one = |filter: &Filter| matches!(filter, Filter::IdIn("project", ids) if ids.len() == 1);
+    is_joinable(query.table) && query.table != Table::Decisions && query.filters.iter().any(is_one)
+}
+
+/// What selects a question's coarse rows, and its cells.
+fn sources(query: &RollupQuery, merge: &Merge<'_>, rows: &str, rewrites: &Rewrites) -> (Vec<String>, Option<String>) {
+    let table = query.table;
     let parts = Parts::new(table, &query.time_us, query.period);
     // What coarse rows answer, with the cells that they do not stand for; and what cells alone do.
     let (coarse, base) = if table.has_coarse_rows() {
@@ -169,15 +198,12 @@ pub(super) fn sql(query: &RollupQuery, rewrites: &Rewrites) -> Option<String> {
     } else {
         (parts.base.clone(), Vec::new())
     };
-    let mut sources = coarse_sources(&merge, (&rows, is_about_projects(query)), &parts, rewrites);
+    let sources = coarse_sources(merge, (rows, is_about_projects(query)), &parts, rewrites);
     let kept_us = rewrites.expired_us(table);
     let outside = |ranges: String| format!("({ranges} AND {})", rewrites.outside(table));
     let coarse = within(&from(kept_us.max(rewrites.sealed_us), coarse)).map(outside);
     let cells: Vec<String> = coarse.into_iter().chain(within(&from(kept_us, base))).collect();
-    if !cells.is_empty() {
-        sources.push(merge.cells(&format!("{rows}({})", cells.join(" OR "))));
-    }
-    (!sources.is_empty()).then(|| merge.sql(&sources))
+    (sources, (!cells.is_empty()).then(|| merge.cells(&format!("{rows}({})", cells.join(" OR ")))))
 }
 
 /// What of some ranges is not before a time. Bounds are joined here, since each comparison is planned, and made for each row.

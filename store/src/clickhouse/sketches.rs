@@ -46,22 +46,29 @@ pub(super) fn merged(role: Role, lists: &ArrayRef) -> Option<ArrayRef> {
     let merged = (0..lists.len()).map(|row| {
         let list = lists.value(row);
         let list: &BinaryArray = list.as_binary_opt()?;
-        let mut sketches = list.iter().map(|sketch| sketch.unwrap_or_default().get(WEIGHT_LEN..));
-        if list.len() == 1 {
-            return sketches.next()?.map(<[u8]>::to_vec);
-        }
-        if role == Role::Histogram {
-            let mut sum = Histogram::default();
-            sketches.try_for_each(|sketch| sum.merge_sum_encoded(sketch?).ok())?;
-            Some(sum.encode())
-        } else {
-            let mut max = Registers::default();
-            sketches.try_for_each(|sketch| max.merge_encoded(sketch?).ok())?;
-            Some(max.encode())
-        }
+        across_chunks(role, list.iter().map(|sketch| sketch.unwrap_or_default().get(WEIGHT_LEN..)))
     });
     let merged: Option<Vec<Vec<u8>>> = merged.collect();
     Some(std::sync::Arc::new(BinaryArray::from_iter_values(merged?)))
+}
+
+/// One of some stored sketches; `None` if one is missing or cannot be read.
+pub(super) fn across_chunks<'a>(
+    role: Role,
+    mut sketches: impl ExactSizeIterator<Item = Option<&'a [u8]>>,
+) -> Option<Vec<u8>> {
+    if sketches.len() == 1 {
+        return sketches.next()?.map(<[u8]>::to_vec);
+    }
+    if role == Role::Histogram {
+        let mut sum = Histogram::default();
+        sketches.try_for_each(|sketch| sum.merge_sum_encoded(sketch?).ok())?;
+        Some(sum.encode())
+    } else {
+        let mut max = Registers::default();
+        sketches.try_for_each(|sketch| max.merge_encoded(sketch?).ok())?;
+        Some(max.encode())
+    }
 }
 
 #[cfg(test)]
