@@ -365,6 +365,7 @@ async fn ask_all(options: &Options, flags: u64) {
             for name in ["metrics", "evaluations", "response-time", "top-flags", "distribution"] {
                 let path = format!("/projects/{PROJECT}/analytics/{name}?granularity={granularity}{members}");
                 let (mut again, mut first, mut bytes) = (Vec::new(), Vec::new(), 0);
+                ask(&api, &path).await;
                 for run in 0..RUNS {
                     let (time, length) = ask(&api, &path).await;
                     again.push(time);
