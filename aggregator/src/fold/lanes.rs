@@ -81,6 +81,63 @@ impl<T: Copy + Default, const PAGES: usize> Lanes<T, PAGES> {
     }
 }
 
+impl<const PAGES: usize> Lanes<u8, PAGES> {
+    /// Brings whole columns, those whose bit is set in `wanted`, to their places in `columns`: each row's value, 0 where it was not touched.
+    /// What is at other places means nothing. `HEIGHT` is the number of rows.
+    pub fn columns<const HEIGHT: usize>(&self, wanted: u64, columns: &mut Vec<[u8; HEIGHT]>) {
+        const { assert!(HEIGHT == PAGES * PAGE) };
+        columns.resize(LANES, [0; HEIGHT]);
+        for (at, page) in self.page_of.iter().enumerate() {
+            let page = page.checked_sub(1).map(|page| &self.pages[usize::from(page)]);
+            for first in (0..LANES).step_by(8).filter(|first| wanted >> first & 0xff != 0) {
+                let columns = &mut columns[first..first + 8];
+                let Some(page) = page else {
+                    columns.iter_mut().for_each(|column| column[at * PAGE..][..PAGE].fill(0));
+                    continue;
+                };
+                for (eight, numbers) in page.as_chunks::<8>().0.iter().enumerate() {
+                    let turned = transposed(numbers.map(|number| self.eight(number, first)));
+                    for (column, values) in columns.iter_mut().zip(turned) {
+                        column[at * PAGE + eight * 8..][..8].copy_from_slice(&values.to_le_bytes());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Eight neighbours of a row that is given by its number plus one; zeros for 0 and beyond its width.
+    #[inline]
+    fn eight(&self, number: u16, first: usize) -> u64 {
+        if number == 0 || first >= self.width {
+            return 0;
+        }
+        let row = &self.values[(usize::from(number) - 1) * self.width..][..self.width];
+        match row[first..].first_chunk::<8>() {
+            Some(values) => u64::from_le_bytes(*values),
+            None => row.iter().rev().fold(0, |all, value| all << 8 | u64::from(*value)),
+        }
+    }
+}
+
+/// Eight rows of eight bytes as eight columns, the first byte being the lowest. Source: Warren, "Hacker's Delight" (2nd edition), 7-3, here with bytes for bits.
+#[inline]
+fn transposed(rows: [u64; 8]) -> [u64; 8] {
+    let rows = swapped::<1>(rows, 0x00ff_00ff_00ff_00ff);
+    let rows = swapped::<2>(rows, 0x0000_ffff_0000_ffff);
+    swapped::<4>(rows, 0x0000_0000_ffff_ffff)
+}
+
+/// Swaps squares of `DISTANCE` bytes across the diagonal.
+#[inline]
+fn swapped<const DISTANCE: usize>(mut rows: [u64; 8], mask: u64) -> [u64; 8] {
+    for upper in (0..8).filter(|row| row & DISTANCE == 0) {
+        let moved = (rows[upper] >> (8 * DISTANCE) ^ rows[upper + DISTANCE]) & mask;
+        rows[upper + DISTANCE] ^= moved;
+        rows[upper] ^= moved << (8 * DISTANCE);
+    }
+    rows
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -104,6 +161,26 @@ mod tests {
                 let column = lanes.rows().map(|(row, values)| (row, values[lane]));
                 let found: Vec<(u16, u32)> = column.filter(|(_, value)| *value > 0).collect();
                 prop_assert_eq!(found, expected.into_iter().collect::<Vec<_>>());
+            }
+        }
+
+        #[test]
+        fn whole_columns_are_what_rows_hold(
+            touches in prop::collection::vec((0usize..256, 0usize..LANES, 1u8..9), 0..300), lanes in 1usize..=LANES, wanted: u64,
+        ) {
+            let mut block = Lanes::<u8, 4>::default();
+            block.widen_to(lanes - 1);
+            let mut expected = vec![[0; 256]; LANES];
+            for (row, lane, value) in touches {
+                let lane = lane % lanes;
+                block.row(row)[lane] += value;
+                expected[lane][row] += value;
+            }
+            // What an earlier block left there.
+            let mut columns = vec![[77; 256]; LANES];
+            block.columns(wanted, &mut columns);
+            for lane in (0..LANES).filter(|lane| wanted >> lane & 1 == 1) {
+                prop_assert_eq!(columns[lane], expected[lane], "lane {} of {}", lane, lanes);
             }
         }
     }

@@ -5,7 +5,7 @@
 //! when a variation's is, which soon is seldom.
 
 use flagmint_schemas::ids::{FlagId, VariationId};
-use flagmint_schemas::sketch::unique::{self, register_of};
+use flagmint_schemas::sketch::unique::{self, REGISTERS, register_of};
 use indexmap::{IndexMap, IndexSet};
 
 use super::hash::Seeded;
@@ -41,8 +41,12 @@ pub(super) struct Uniques {
     boards: IndexMap<(u32, i64), Board, Seeded>,
     sketches: usize,
     dirty: Vec<u32>,
-    /// Columns just raised; empty between calls.
+    /// Columns of variations just raised, then those of their flags; empty between calls.
     raised: Vec<u32>,
+    /// Columns of flags just raised; empty between calls.
+    raised_flags: Vec<u32>,
+    /// Sketches on their way out of their lanes.
+    scratch: Vec<[u8; REGISTERS]>,
 }
 
 /// Who a sketch counts.
@@ -85,7 +89,7 @@ struct Columns {
 
 #[derive(Debug, Default)]
 struct Block {
-    lanes: Lanes<u8, { unique::REGISTERS / 64 }>,
+    lanes: Lanes<u8, { REGISTERS / 64 }>,
     /// A bit for each column.
     dirty: u64,
 }
@@ -99,38 +103,53 @@ impl Columns {
         self.blocks[block].lanes.widen_to(lane);
     }
 
-    /// Adds a mark to one sketch; true if that changed it.
-    fn raise(&mut self, column: u32, mark: Mark) -> bool {
-        let (block, lane) = place(column);
-        let block = &mut self.blocks[block];
-        let register = &mut block.lanes.row(mark.register.into())[lane];
-        let is_higher = *register < mark.value;
-        if is_higher {
-            *register = mark.value;
-            block.dirty |= 1 << lane;
+    /// Adds a mark to several sketches; those that this changed are told to `raised`.
+    #[inline]
+    fn raise(&mut self, mark: Mark, columns: impl Iterator<Item = u32>, mut raised: impl FnMut(u32)) {
+        let (mut current, mut row) = (0, self.blocks[0].lanes.row(mark.register.into()));
+        for column in columns {
+            let (block, lane) = place(column);
+            if block != current {
+                (current, row) = (block, self.blocks[block].lanes.row(mark.register.into()));
+            }
+            let register = &mut row[lane];
+            if *register < mark.value {
+                *register = mark.value;
+                raised(column);
+            }
         }
-        is_higher
     }
 
-    /// The sketches changed since the last time, in their stored form.
-    fn take_dirty(&mut self) -> impl Iterator<Item = (u32, Vec<u8>)> {
-        let mut entries: Vec<Vec<(u16, u8)>> = vec![Vec::new(); LANES];
-        self.blocks.iter_mut().enumerate().flat_map(move |(number, block)| {
+    /// Adds a mark to one sketch; true if that changed it.
+    fn raise_one(&mut self, column: u32, mark: Mark) -> bool {
+        let mut is_raised = false;
+        self.raise(mark, std::iter::once(column), |_| is_raised = true);
+        if is_raised {
+            self.soil(column);
+        }
+        is_raised
+    }
+
+    /// Takes note that a sketch has changed.
+    fn soil(&mut self, column: u32) {
+        let (block, lane) = place(column);
+        self.blocks[block].dirty |= 1 << lane;
+    }
+
+    /// The sketches changed since the last time, in their stored form; `scratch` is used on the way.
+    fn take_dirty(&mut self, scratch: &mut Vec<[u8; REGISTERS]>) -> Vec<(u32, Vec<u8>)> {
+        let mut changed = Vec::new();
+        for (number, block) in self.blocks.iter_mut().enumerate() {
             let dirty = std::mem::take(&mut block.dirty);
-            let lanes: Vec<usize> = (0..LANES).filter(|lane| dirty >> lane & 1 == 1).collect();
-            lanes.iter().for_each(|&lane| entries[lane].clear());
-            if !lanes.is_empty() {
-                for (row, values) in block.lanes.rows() {
-                    for &lane in &lanes {
-                        if values[lane] > 0 {
-                            entries[lane].push((row, values[lane]));
-                        }
-                    }
-                }
+            if dirty == 0 {
+                continue;
             }
-            let encoded = lanes.iter().map(|&lane| ((number * LANES + lane) as u32, unique::encode(&entries[lane])));
-            encoded.collect::<Vec<_>>()
-        })
+            block.lanes.columns(dirty, scratch);
+            for lane in (0..LANES).filter(|lane| dirty >> lane & 1 == 1) {
+                changed.push(((number * LANES + lane) as u32, unique::encode(&scratch[lane])));
+            }
+        }
+        changed
     }
 }
 
@@ -157,7 +176,15 @@ impl Board {
 impl Uniques {
     /// No sketches.
     pub fn new(hashing: Seeded) -> Self {
-        Self { hashing, boards: IndexMap::with_hasher(hashing), sketches: 0, dirty: Vec::new(), raised: Vec::new() }
+        Self {
+            hashing,
+            boards: IndexMap::with_hasher(hashing),
+            sketches: 0,
+            dirty: Vec::new(),
+            raised: Vec::new(),
+            raised_flags: Vec::new(),
+            scratch: Vec::new(),
+        }
     }
 
     /// How many sketches there are, those that are unions of others not counted.
@@ -195,19 +222,8 @@ impl Uniques {
     /// Adds one user's mark to variations, given by their columns.
     #[inline]
     pub fn raise(&mut self, board: u32, mark: Mark, columns: impl Iterator<Item = u32>) {
-        let blocks = &mut self.boards[board as usize].variation_columns.blocks;
-        let (mut current, mut row) = (0, blocks[0].lanes.row(mark.register.into()));
-        for column in columns {
-            let (block, lane) = place(column);
-            if block != current {
-                (current, row) = (block, blocks[block].lanes.row(mark.register.into()));
-            }
-            let register = &mut row[lane];
-            if *register < mark.value {
-                *register = mark.value;
-                self.raised.push(column);
-            }
-        }
+        let of_variations = &mut self.boards[board as usize].variation_columns;
+        of_variations.raise(mark, columns, |column| self.raised.push(column));
         if !self.raised.is_empty() {
             self.note_raised(board, mark);
         }
@@ -215,16 +231,25 @@ impl Uniques {
 
     #[cold]
     fn note_raised(&mut self, number: u32, mark: Mark) {
+        self.raised.retain(|column| *column != NOBODY);
+        if self.raised.is_empty() {
+            return;
+        }
         let board = &mut self.boards[number as usize];
-        for column in self.raised.drain(..).filter(|column| *column != NOBODY) {
-            let (block, lane) = place(column);
-            board.variation_columns.blocks[block].dirty |= 1 << lane;
-            let (of_flag, _) = board.variations[column as usize - 1];
-            board.flag_columns.raise(of_flag, mark);
-            board.user_columns.raise(ONLY, mark);
-            if !std::mem::replace(&mut board.is_dirty, true) {
-                self.dirty.push(number);
-            }
+        for column in &mut self.raised {
+            board.variation_columns.soil(*column);
+            *column = board.variations[*column as usize - 1].0;
+        }
+        let mut flags = std::mem::take(&mut self.raised_flags);
+        board.flag_columns.raise(mark, self.raised.drain(..), |of_flag| flags.push(of_flag));
+        // A flag is raised no higher than one of its variations, nor all flags than one of them.
+        if !flags.is_empty() {
+            board.user_columns.raise_one(ONLY, mark);
+        }
+        flags.drain(..).for_each(|of_flag| board.flag_columns.soil(of_flag));
+        self.raised_flags = flags;
+        if !std::mem::replace(&mut board.is_dirty, true) {
+            self.dirty.push(number);
         }
     }
 
@@ -235,7 +260,7 @@ impl Uniques {
             board.context_columns.make(ONLY);
             self.sketches += 1;
         }
-        if board.context_columns.raise(ONLY, mark) && !std::mem::replace(&mut board.is_dirty, true) {
+        if board.context_columns.raise_one(ONLY, mark) && !std::mem::replace(&mut board.is_dirty, true) {
             self.dirty.push(number);
         }
     }
@@ -249,20 +274,20 @@ impl Uniques {
                 self.boards.get_index_mut(number as usize).expect("boards are never removed");
             board.is_dirty = false;
             let mut add = |counted, registers| changed.push(Changed { environment, counted, day_us, registers });
-            for (column, registers) in board.variation_columns.take_dirty() {
+            for (column, registers) in board.variation_columns.take_dirty(&mut self.scratch) {
                 let (of_flag, variation) = board.variations[column as usize - 1];
                 // Without a variation it is the flag's own sketch, or a part of that.
                 if !variation.is_none() {
                     add(Counted::Of(board.flags[of_flag as usize], variation), registers);
                 }
             }
-            for (column, registers) in board.flag_columns.take_dirty() {
+            for (column, registers) in board.flag_columns.take_dirty(&mut self.scratch) {
                 add(Counted::Of(board.flags[column as usize], VariationId::NONE), registers);
             }
-            for (_, registers) in board.user_columns.take_dirty() {
+            for (_, registers) in board.user_columns.take_dirty(&mut self.scratch) {
                 add(Counted::Users, registers);
             }
-            for (_, registers) in board.context_columns.take_dirty() {
+            for (_, registers) in board.context_columns.take_dirty(&mut self.scratch) {
                 add(Counted::Of(FlagId::NONE, VariationId::NONE), registers);
             }
         }

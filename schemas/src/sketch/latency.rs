@@ -189,6 +189,14 @@ pub fn encode(entries: impl Iterator<Item = (u16, u64)>) -> Vec<u8> {
     out
 }
 
+/// How many values are in a stored histogram.
+///
+/// # Errors
+/// If the bytes are not a stored histogram.
+pub fn count(stored: &[u8]) -> Result<u64, DamagedHistogram> {
+    Ok(pieces(stored)?.iter().map(|piece| entry(piece).1).sum())
+}
+
 /// Appends a bucket that is not empty to the stored form of a histogram; buckets come in ascending order.
 pub fn push(bucket: u16, count: u64, stored: &mut Vec<u8>) {
     stored.extend_from_slice(&bucket.to_le_bytes());

@@ -6,8 +6,8 @@
 
 use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, GenericListArray};
 use flagmint_schemas::rollup::Role;
-use flagmint_schemas::sketch::latency::Histogram;
-use flagmint_schemas::sketch::unique::Registers;
+use flagmint_schemas::sketch::latency::{self, Histogram};
+use flagmint_schemas::sketch::unique::{self, Registers};
 
 /// Bytes of the weight.
 const WEIGHT_LEN: usize = 8;
@@ -28,16 +28,7 @@ pub(super) fn weighted(role: Role, sketches: &BinaryArray) -> Option<BinaryArray
 
 /// Something that grows whenever the sketch does.
 fn weight(role: Role, stored: &[u8]) -> Option<u64> {
-    if role == Role::Histogram {
-        return Histogram::decode(stored).ok().map(|histogram| histogram.count());
-    }
-    Registers::decode(stored).ok()?;
-    Some(match stored.split_first() {
-        // Sparse: entries of three bytes, the value last.
-        Some((0, entries)) => entries.iter().skip(2).step_by(3).map(|value| u64::from(*value)).sum(),
-        Some((_, values)) => values.iter().map(|value| u64::from(*value)).sum(),
-        None => 0,
-    })
+    if role == Role::Histogram { latency::count(stored).ok() } else { unique::sum(stored).ok() }
 }
 
 /// Merges lists of weighted sketches, a list for each row; `None` if one cannot be read.

@@ -7,8 +7,8 @@ use arrow::array::{ArrayRef, AsArray, BinaryArray, Int64Array, RecordBatch, Stri
 use arrow::datatypes::{DataType, Int64Type, UInt32Type, UInt64Type};
 use arrow::row::{RowConverter, SortField};
 use flagmint_schemas::rollup::{Role, Table};
-use flagmint_schemas::sketch::latency::Histogram;
-use flagmint_schemas::sketch::unique::Registers;
+use flagmint_schemas::sketch::latency::{self, Histogram};
+use flagmint_schemas::sketch::unique::{self, Registers};
 use indexmap::IndexSet;
 
 use crate::{StoreError, check};
@@ -57,8 +57,8 @@ impl Layout {
         check::rows(self.table, batch)?;
         for (at, role) in &self.values {
             let readable = |stored: Option<&[u8]>| match role {
-                Role::Histogram => Histogram::decode(stored.unwrap_or_default()).is_ok(),
-                Role::Registers => Registers::decode(stored.unwrap_or_default()).is_ok(),
+                Role::Histogram => latency::count(stored.unwrap_or_default()).is_ok(),
+                Role::Registers => unique::sum(stored.unwrap_or_default()).is_ok(),
                 _ => true,
             };
             if batch.column(*at).as_binary_opt::<i32>().is_some_and(|column| !column.iter().all(readable)) {
