@@ -1,6 +1,8 @@
 //! What names a cell inside a chunk: the dimensions of the rollup tables, with what repeats (environments, texts, client
 //! libraries) replaced by its number in the chunk.
 
+use std::hash::{Hash, Hasher};
+
 use flagmint_schemas::batch::{BatchHeader, Caller};
 use flagmint_schemas::ids::{EnvironmentId, FlagId, KeyId, OrganizationId, ProjectId, RuleId, VariationId};
 use serde_json::json;
@@ -47,7 +49,7 @@ impl Client {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct DecisionKey {
     pub environment: u32,
     pub source: u32,
@@ -59,6 +61,18 @@ pub(super) struct DecisionKey {
     pub error_code: u8,
     pub measure: u8,
     pub counting: u8,
+}
+
+/// Looked up for each outcome of each batch, so half of each id must do: ids are made by the control plane, and that half is its random one.
+impl Hash for DecisionKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        for id in [self.flag.0, self.variation.0, self.rule.0] {
+            state.write_u64(id.as_u64_pair().1);
+        }
+        state.write_i64(self.minute_us);
+        state.write_u64(u64::from(self.environment) << 32 | u64::from(self.source));
+        state.write_u32(u32::from_be_bytes([self.reason, self.error_code, self.measure, self.counting]));
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
