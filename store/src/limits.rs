@@ -92,6 +92,10 @@ pub const INSERT_PARTITIONS_MAX: u64 = 1000;
 /// Emissions whose bodies are kept for a repetition: an aggregator offers one at a time.
 pub const KEPT_EMISSIONS_MAX: usize = 2;
 
+/// Bytes of the pieces that a body is made of: a piece is laid out in memory of its own before it is put into the body, and taken in as one by
+/// ClickHouse; memory of this size is used again and stays in a core's caches, that of a whole body is fresh each time.
+pub const INSERT_PIECE_BYTES: usize = 1 << 20;
+
 /// How often positions and rewrites are read again, so that the watermark is fresh for whoever asks no question.
 pub const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
 

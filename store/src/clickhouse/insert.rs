@@ -11,7 +11,7 @@ use futures::future::join_all;
 
 use super::client::Client;
 use super::sketches;
-use crate::limits::KEPT_EMISSIONS_MAX;
+use crate::limits::{INSERT_PIECE_BYTES, KEPT_EMISSIONS_MAX};
 use crate::{StoreError, check};
 
 /// Rows of one table, ready to be sent.
@@ -143,8 +143,12 @@ pub(super) fn body(batch: &RecordBatch) -> Result<Bytes, StoreError> {
         let fields = batch.schema().fields().iter().map(|field| field.as_ref().clone().with_nullable(false)).collect();
         let fields: Vec<Field> = fields;
         let schema = Schema::new(fields);
-        let mut writer = StreamWriter::try_new(Vec::with_capacity(batch.get_array_memory_size()), &schema)?;
-        writer.write(batch)?;
+        let (rows, bytes) = (batch.num_rows(), batch.get_array_memory_size());
+        let piece = (rows * INSERT_PIECE_BYTES / bytes.max(1)).clamp(1, rows.max(1));
+        let mut writer = StreamWriter::try_new(Vec::with_capacity(bytes + bytes / 16), &schema)?;
+        for start in (0..rows).step_by(piece) {
+            writer.write(&batch.slice(start, piece.min(rows - start)))?;
+        }
         writer.finish()?;
         writer.into_inner()
     };
