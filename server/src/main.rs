@@ -1,5 +1,6 @@
 //! The one binary: reads its configuration, does what the subcommand says, and ends with a status that says how it went.
 
+mod allocator;
 mod audit;
 mod configuration;
 mod demo;
@@ -23,10 +24,6 @@ use std::process::ExitCode;
 use crate::configuration::Configuration;
 use crate::exit::Failure;
 use crate::options::{Command, ConfigAction};
-
-/// A tenth of a request's time went into the system's allocator (docs/performance.md), which this one halves.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     match run() {

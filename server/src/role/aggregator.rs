@@ -5,6 +5,7 @@ use std::sync::Arc;
 use flagmint_aggregator::{Settings, Status};
 use tokio::sync::watch;
 
+use crate::allocator;
 use crate::exit::Failure;
 use crate::limits::{DRAIN_FOLD_MAX, EMIT_INTERVAL_CLICKHOUSE, WHOLE_INTERVAL_CLICKHOUSE};
 use crate::options::roles::AggregatorOptions;
@@ -15,6 +16,7 @@ use crate::piece::{dead_letters, folding, maintenance, servers, usage_totals};
 /// # Errors
 /// If a resource cannot be had, or the fold ends: a start then begins where the store says.
 pub fn aggregator(options: AggregatorOptions) -> Result<(), Failure> {
+    allocator::expect_emissions();
     let kafka = servers::kafka_options(&options.servers.kafka, options.instance)?;
     let clickhouse = servers::clickhouse_options(&options.servers.clickhouse)?;
     let failpoint = folding::failpoint()?;
