@@ -54,7 +54,7 @@ use keys::Environment;
 use producers::Producers;
 
 pub use dead_letter::DeadLetter;
-pub use emission::Emitted;
+pub use emission::{Emitted, Part};
 
 /// The limits that shape chunks and judgements. The defaults are those of a release; tests take smaller ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -252,21 +252,27 @@ impl PartitionFold {
         self.producers.complete_through_us()
     }
 
-    /// Cells of closed chunks that wait for [`Self::emit`].
+    /// Cells that take memory until [`Self::emit`] or [`Self::emit_part`]: those of closed chunks, and changed contexts of the open one.
     #[must_use]
     pub fn pending_cells(&self) -> usize {
-        self.closed.len()
+        self.closed.len() + self.chunk.as_ref().map_or(0, |chunk| chunk.contexts.dirty_len())
     }
 
-    /// Hands over the changed counts of the open chunk: decisions, latencies, totals and meters, as they are now. They vouch for nothing, so there is no
+    /// Whether chunks were closed since the last [`Self::emit`].
+    #[must_use]
+    pub fn has_closed(&self) -> bool {
+        !self.closed.is_empty()
+    }
+
+    /// Hands over a part of the open chunk's changed cells, as they are now. They vouch for nothing, so there is no
     /// position; [`Self::emit`] still has the rest. `None` if a chunk was closed, since only all of its cells together may follow.
-    pub fn emit_counts(&mut self) -> Option<Emitted> {
-        if !self.closed.is_empty() {
+    pub fn emit_part(&mut self, part: Part) -> Option<Emitted> {
+        if self.has_closed() {
             return None;
         }
         let mut cells = Emitted::default();
         if let Some(chunk) = &mut self.chunk {
-            chunk.emit_counts(&mut cells);
+            chunk.emit_part(part, &mut cells);
         }
         Some(cells)
     }

@@ -64,7 +64,11 @@ pub const EMIT_PART_BEHIND: u32 = 10;
 /// How long they wait then at most: so much is folded again, and held in memory, should the store be away.
 pub const EMIT_INTERVAL_BEHIND: Duration = Duration::from_secs(5);
 
-/// Cells of closed chunks waiting for their emission at most, before the loop emits whatever the time.
+/// The same where open chunks are in ClickHouse, too. A chunk's end writes all of its sketches once more and the next one its contexts, so it is worth the memory
+/// to have few: some 100 MB a partition where contexts are what fills it, thrice that of [`CHUNK_CELLS`] at worst.
+pub const CHUNK_CELLS_CLICKHOUSE: usize = 300_000;
+
+/// Cells waiting for their emission at most, before the loop emits whatever the time: those of closed chunks, and changed contexts of open ones.
 pub const PENDING_CELLS: usize = 200_000;
 
 /// First and longest wait before a failed upsert or read is tried again.

@@ -27,7 +27,7 @@ use thiserror::Error;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use crate::fold::{DeadLetter, FoldLimits};
+use crate::fold::{DeadLetter, FoldLimits, Part};
 use crate::limits;
 use assigned::Assigned;
 use emitter::{Emitter, Progress};
@@ -211,6 +211,14 @@ impl<L: DecisionLog, S: RollupStore> Aggregator<L, S> {
         self.settings.emit_interval.max(behind.min(limits::EMIT_INTERVAL_BEHIND))
     }
 
+    /// Time between two emissions that are whole: no shorter than cells wait, since an earlier one is early for want of memory only.
+    fn whole_interval(&self, has_more: bool) -> Duration {
+        match self.settings.whole_interval {
+            Duration::ZERO => Duration::ZERO,
+            interval => interval.max(self.interval(has_more)),
+        }
+    }
+
     /// Whether a drain has folded all it will.
     fn is_ending(&self, has_more: bool) -> bool {
         self.drain.is_some() && (!has_more || self.is_out_of_time())
@@ -219,7 +227,7 @@ impl<L: DecisionLog, S: RollupStore> Aggregator<L, S> {
     /// When to emit next, if there is something to emit.
     fn next_emission(&self, has_more: bool) -> Option<Instant> {
         let changed = self.is_dirty.then(|| self.last_emission + self.interval(has_more));
-        let rest = self.owes_rest.then(|| self.last_whole + self.settings.whole_interval);
+        let rest = self.owes_rest.then(|| self.last_whole + self.whole_interval(has_more));
         changed.into_iter().chain(rest).min()
     }
 
@@ -235,13 +243,15 @@ impl<L: DecisionLog, S: RollupStore> Aggregator<L, S> {
             return;
         }
         let now = Instant::now();
-        let is_whole = self.is_ending(has_more) || now >= self.last_whole + self.settings.whole_interval;
+        let is_whole = self.is_ending(has_more) || now >= self.last_whole + self.whole_interval(has_more);
+        let is_early = self.assigned.pending_cells() >= limits::PENDING_CELLS;
+        let part = if is_early { Part::CountsAndContexts } else { Part::Counts };
         self.last_emission = now;
         self.is_dirty = false;
-        if !is_whole && let Some(counts) = self.assigned.emit_counts() {
+        if !is_whole && let Some(cells) = self.assigned.emit_part(part) {
             self.owes_rest = true;
-            if !counts.is_empty() {
-                self.emitter.start(&counts, Vec::new());
+            if !cells.is_empty() {
+                self.emitter.start(&cells, Vec::new());
             }
             return;
         }

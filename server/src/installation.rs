@@ -189,7 +189,11 @@ async fn on_clickhouse<L: DecisionLog>(
     reopen: Option<Reopen<L>>,
 ) -> Result<data_plane::Piece, Failure> {
     let settings = fold_settings(parts.options, EMIT_INTERVAL_CLICKHOUSE)?;
-    let settings = aggregator::Settings { whole_interval: WHOLE_INTERVAL_CLICKHOUSE, ..settings };
+    let settings = aggregator::Settings {
+        whole_interval: WHOLE_INTERVAL_CLICKHOUSE,
+        fold: folding::limits_clickhouse(),
+        ..settings
+    };
     maintenance::start_clickhouse(assembly, Arc::clone(&store), settings.status.subscribe());
     let fold = folding::start(assembly, Arc::clone(&log), Arc::clone(&store), settings, reopen);
     all_roles(assembly, parts, log, store, &fold).await

@@ -65,6 +65,11 @@ impl<K: Hash + Eq, V> Cells<K, V> {
         (&self.keys[slot as usize], &self.slots[slot as usize].value)
     }
 
+    /// How many cells have changed since [`Self::take_dirty`].
+    pub fn dirty_len(&self) -> usize {
+        self.dirty.len()
+    }
+
     /// The slots of the cells changed since the last call, in order of creation.
     pub fn take_dirty(&mut self) -> Vec<u32> {
         let mut dirty = std::mem::take(&mut self.dirty);

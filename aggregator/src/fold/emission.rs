@@ -6,6 +6,15 @@ use flagmint_schemas::rollup::{
     UsageCell, UserCell,
 };
 
+/// Which of an open chunk's changed cells are handed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Those that are short and asked about by the minute: decisions, latencies, totals and meters.
+    Counts,
+    /// Contexts as well, which are nearly all of the cells: all but sketches, which are written anew whenever they have changed.
+    CountsAndContexts,
+}
+
 /// Cells to be emitted, by table.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Emitted {

@@ -5,7 +5,7 @@ use flagmint_schemas::rollup::{
 };
 
 use super::chunk::{Chunk, ChunkId, Total};
-use super::emission::Emitted;
+use super::emission::{Emitted, Part};
 use super::histograms::Place;
 use super::keys::Environment;
 use super::uniques::{Changed, Counted};
@@ -34,8 +34,15 @@ impl Chunk {
         });
     }
 
-    /// Hands over those of them that are short and asked about by the minute.
-    pub fn emit_counts(&mut self, out: &mut Emitted) {
+    /// Hands over some of them.
+    pub fn emit_part(&mut self, part: Part, out: &mut Emitted) {
+        self.emit_counts(out);
+        if part == Part::CountsAndContexts {
+            self.emit_contexts(false, out);
+        }
+    }
+
+    fn emit_counts(&mut self, out: &mut Emitted) {
         self.emit_decisions(out);
         self.emit_latency(out);
         self.emit_totals(out);

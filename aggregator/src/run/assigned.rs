@@ -20,7 +20,7 @@ use super::lag::Meter;
 use super::opener::Opener;
 use super::partition::{Folded, Partition, Reading};
 use super::status::PartitionStatus;
-use crate::fold::{Emitted, FoldLimits};
+use crate::fold::{Emitted, FoldLimits, Part};
 use crate::limits::{READ_BYTES, READ_BYTES_ALL, READ_BYTES_MIN};
 
 /// Cells and the positions they bring the fold to, by partition.
@@ -189,18 +189,18 @@ impl<L: DecisionLog, S: RollupStore> Assigned<L, S> {
     }
 
     pub fn pending_cells(&self) -> usize {
-        let closed: usize = self.open.values().map(|partition| partition.fold().pending_cells()).sum();
-        closed + self.leftover.0.len()
+        let pending: usize = self.open.values().map(|partition| partition.fold().pending_cells()).sum();
+        pending + self.leftover.0.len()
     }
 
-    /// The changed counts of the open chunks of all partitions; `None` if more than counts is to be handed over.
-    pub fn emit_counts(&mut self) -> Option<Emitted> {
-        if !self.leftover.1.is_empty() || self.open.values().any(|partition| partition.fold().pending_cells() > 0) {
+    /// A part of the changed cells of the open chunks of all partitions; `None` if there are others to be handed over.
+    pub fn emit_part(&mut self, part: Part) -> Option<Emitted> {
+        if !self.leftover.1.is_empty() || self.open.values().any(|partition| partition.fold().has_closed()) {
             return None;
         }
         let mut cells = Emitted::default();
         for partition in self.open.values_mut() {
-            cells.append(&mut partition.fold_mut().emit_counts()?);
+            cells.append(&mut partition.fold_mut().emit_part(part)?);
             // Where requests are answered on the same core, they wait for one partition at most.
             std::thread::yield_now();
         }

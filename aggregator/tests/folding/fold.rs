@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use crate::support::merged::{Merged, Value};
 use crate::support::{EPOCH, Entry, LIMITS, World, seed};
-use flagmint_aggregator::fold::{PartitionFold, Resume, Verdict};
+use flagmint_aggregator::fold::{Part, PartitionFold, Resume, Verdict};
 use flagmint_aggregator::limits::PRIME_US;
 use flagmint_log::Record;
 use flagmint_schemas::batch::{Batch, BatchHeader};
@@ -46,7 +46,8 @@ fn any_order_and_repetition_of_emissions_gives_the_same_cells() {
         for record in &world.records {
             fold.fold(record);
             if random.random_ratio(1, ticks) {
-                counts += fold.emit_counts().map_or(0, |cells| {
+                let part = if random.random() { Part::Counts } else { Part::CountsAndContexts };
+                counts += fold.emit_part(part).map_or(0, |cells| {
                     emissions.push(cells.to_batches());
                     cells.len()
                 });
@@ -84,9 +85,9 @@ fn counts_alone_are_those_of_a_whole_emission_until_a_chunk_is_closed() {
         whole.fold(record);
         parts.fold(record);
         let (expected, _) = whole.emit().unwrap();
-        let Some(counts) = parts.emit_counts() else {
+        let Some(counts) = parts.emit_part(Part::Counts) else {
             refused += 1;
-            assert!(parts.pending_cells() > 0);
+            assert!(parts.has_closed() && parts.pending_cells() > 0);
             parts.emit().unwrap();
             continue;
         };
@@ -97,6 +98,10 @@ fn counts_alone_are_those_of_a_whole_emission_until_a_chunk_is_closed() {
         assert!(counts.flags.is_empty() && counts.uniques.is_empty() && counts.users.is_empty());
         assert!(counts.contexts.is_empty() && counts.ledger.is_empty());
         assert!(counts.chunks.is_empty(), "they vouch for nothing");
+        assert_eq!(parts.pending_cells(), expected.contexts.len());
+        let rest = parts.emit_part(Part::CountsAndContexts).expect("nothing was closed since");
+        assert_eq!(rest.contexts, expected.contexts);
+        assert_eq!((rest.len(), parts.pending_cells()), (expected.contexts.len(), 0));
     }
     assert!((1..100).contains(&refused), "{refused}");
 }

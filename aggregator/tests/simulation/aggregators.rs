@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use arrow::array::RecordBatch;
-use flagmint_aggregator::fold::{FoldLimits, PartitionFold, Resume, Verdict};
+use flagmint_aggregator::fold::{FoldLimits, Part, PartitionFold, Resume, Verdict};
 use flagmint_aggregator::limits::PRIME_US;
 use flagmint_schemas::rollup::Table;
 use flagmint_store::Position;
@@ -124,7 +124,7 @@ impl Instance {
         }
         match random.random_range(0..8) {
             0 => self.emit(random),
-            1 => self.emit_counts(random),
+            1 => self.emit_part(random),
             _ => self.fold(random, log),
         }
     }
@@ -149,12 +149,13 @@ impl Instance {
         Step::Folded(partition, records.len())
     }
 
-    /// Counts alone, unless a chunk was closed somewhere: then all that changed.
-    fn emit_counts(&mut self, random: &mut StdRng) -> Step {
-        if self.owned.values().any(|owned| owned.fold.pending_cells() > 0) {
+    /// Counts alone or with contexts, unless a chunk was closed somewhere: then all that changed.
+    fn emit_part(&mut self, random: &mut StdRng) -> Step {
+        if self.owned.values().any(|owned| owned.fold.has_closed()) {
             return self.emit(random);
         }
-        let counts = self.owned.values_mut().filter_map(|owned| owned.fold.emit_counts());
+        let part = if random.random() { Part::Counts } else { Part::CountsAndContexts };
+        let counts = self.owned.values_mut().filter_map(|owned| owned.fold.emit_part(part));
         let mut inserts: Vec<_> = counts.flat_map(|cells| cells.to_batches()).collect();
         inserts.shuffle(random);
         let count = inserts.len();

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use flagmint_aggregator::fold::FoldLimits;
+use flagmint_aggregator::limits::CHUNK_CELLS_CLICKHOUSE;
 use flagmint_aggregator::{self as aggregator, Failpoint, RunError, Settings, Status};
 use flagmint_log::{DecisionLog, LogError};
 use flagmint_store::RollupStore;
@@ -40,6 +42,11 @@ pub fn failpoint() -> Result<Failpoint, Failure> {
     let Ok(text) = std::env::var("FLAGMINT_FAILPOINT") else { return Ok(Failpoint::default()) };
     tracing::warn!(text, "this process is armed to crash");
     text.parse().map_err(|error| Failure::Usage(format!("FLAGMINT_FAILPOINT {text:?}: {error}")))
+}
+
+/// The fold's limits where ClickHouse keeps the cells.
+pub fn limits_clickhouse() -> FoldLimits {
+    FoldLimits { chunk_cells: CHUNK_CELLS_CLICKHOUSE, ..FoldLimits::default() }
 }
 
 /// Opens a log that has failed for good once more: one that was made anew then goes on as another.

@@ -29,6 +29,7 @@ pub fn aggregator(options: AggregatorOptions) -> Result<(), Failure> {
             emit_interval_min: emit_interval,
             emit_interval,
             whole_interval: WHOLE_INTERVAL_CLICKHOUSE,
+            fold: folding::limits_clickhouse(),
             drain_fold_max: DRAIN_FOLD_MAX,
             failpoint,
             ..Settings::new(
