@@ -17,8 +17,7 @@ unsafe extern "C" {
 }
 
 /// Gets ready for columns and bodies of many megabytes that come and go: memory that was freed is kept for a while instead of being given back and cleared again
-/// by the kernel, and is taken in small pages, since clearing two megabytes at a time throws everything else out of a core's caches and took a third
-/// of the time of folding (docs/performance.md).
+/// by the kernel, and is taken in small pages, since clearing two megabytes at a time took a fifth of the time of folding (docs/performance.md).
 pub fn expect_emissions() {
     mi_option_set(PURGE_DELAY_MS, KEPT_MS);
     #[cfg(target_os = "linux")]
