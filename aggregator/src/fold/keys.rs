@@ -63,7 +63,7 @@ pub(super) struct DecisionKey {
     pub counting: u8,
 }
 
-/// Looked up for each outcome of each batch, so half of each id must do: ids are made by the control plane, and that half is its random one.
+/// Looked up for each outcome of each batch, so half of each id must do: ids are made by the control plane, and that half differs in all of them.
 impl Hash for DecisionKey {
     fn hash<H: Hasher>(&self, state: &mut H) {
         for id in [self.flag.0, self.variation.0, self.rule.0] {
