@@ -60,14 +60,25 @@ impl Shared {
                 self.rewrite(table, day, &mut next, &mut generation).await?;
             }
         }
-        // An event later than this would have been counted at the time of its append.
-        let sealed_us = (closed_us - LATE_EVENTS_US).div_euclid(DAY_US) * DAY_US;
-        next.sealed_us = next.sealed_us.max(sealed_us);
+        next.sealed_us = self.seal(&next).await?;
         // A clock that jumps ahead must not delete anything.
         expire(&mut next, now_us.min(complete_us));
         self.commit(&next, started_us).await?;
         self.delete_told_again(&state.positions.told()).await?;
         Ok(true)
+    }
+
+    /// Up to when coarse rows stand for all cells there will be: an event this late would have been counted at the time of its append. Cells of a
+    /// chunk that is still open are older only if nothing was appended for long, as while all evaluators were off.
+    async fn seal(&self, next: &Rewrites) -> Result<i64, StoreError> {
+        let mut sealed_us = (next.closed_us - LATE_EVENTS_US).div_euclid(DAY_US) * DAY_US;
+        if sealed_us > next.sealed_us {
+            for table in Table::ALL.into_iter().filter(|table| !Level::of(*table).is_empty()) {
+                let days = self.days_outside(table, next, sealed_us).await?;
+                sealed_us = days.first().map_or(sealed_us, |day| day * DAY_US);
+            }
+        }
+        Ok(sealed_us.max(next.sealed_us))
     }
 
     /// The time by the server's clock, microseconds.
@@ -76,11 +87,11 @@ impl Shared {
         rows.first().map(|row| row.us).ok_or_else(|| StoreError::Retry("ClickHouse did not tell the time".to_owned()))
     }
 
-    /// The days of which there are cells that coarse rows do not stand for.
-    async fn days_outside(&self, table: Table, before: &Rewrites, closed_us: i64) -> Result<Vec<i64>, StoreError> {
+    /// The days up to a time of which there are cells that coarse rows do not stand for, in order.
+    async fn days_outside(&self, table: Table, before: &Rewrites, until_us: i64) -> Result<Vec<i64>, StoreError> {
         let sql = format!(
             "SELECT DISTINCT intDiv(`time_us`, {DAY_US}) AS `day` FROM `{}` \
-             WHERE `time_us` >= {} AND `time_us` < {closed_us} AND {} ORDER BY `day`",
+             WHERE `time_us` >= {} AND `time_us` < {until_us} AND {} ORDER BY `day`",
             table.name(),
             before.expired_us(table),
             before.outside(table),

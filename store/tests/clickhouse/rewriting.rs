@@ -101,6 +101,25 @@ async fn late_repeated_and_stale_emissions_are_counted_once() {
     assert!(days.parse::<u64>().expect("a number") >= 3, "{days} days were rewritten");
 }
 
+/// All evaluators were off for days: when they are back, the log's time jumps, while chunks begun before are still open.
+#[tokio::test]
+async fn cells_of_an_open_chunk_are_counted_however_old_they_are() {
+    let log = log(&mut StdRng::seed_from_u64(6), 1);
+    let options = support::database();
+    let store = support::store(&options).await;
+    store.upsert(emission(0, &log[0], Some(position(0, START_US + HOUR_US)))).await.expect("taken");
+    store.maintain(START_US + 3 * HOUR_US).await.expect("maintained");
+    compare(&store, &log).await;
+    let back_us = START_US + 5 * DAY_US;
+    for (chunk, complete_us) in
+        [(0, back_us), (0, back_us + HOUR_US), (100, back_us + 2 * HOUR_US), (100, back_us + 3 * DAY_US)]
+    {
+        store.upsert(emission(0, &[], Some(position(chunk, complete_us)))).await.expect("taken");
+        store.maintain(complete_us).await.expect("maintained");
+        compare(&store, &log).await;
+    }
+}
+
 #[tokio::test]
 async fn old_generations_and_old_cells_go_and_answers_stay() {
     let mut random = StdRng::seed_from_u64(4);
