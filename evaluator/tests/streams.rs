@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use chrono::SubsecRound as _;
 use flagmint_evaluator::directory::KeyFacts;
 use flagmint_evaluator::http::Settings;
 use flagmint_evaluator::quota::{Limit, Meter};
@@ -292,7 +293,8 @@ async fn a_storm_of_publishes_is_coalesced() {
 #[tokio::test]
 async fn a_step_of_a_gradual_rollout_is_pushed() {
     let plane = Plane::start().await;
-    let start = chrono::Utc::now() + chrono::Duration::seconds(2);
+    // To the millisecond, as steps are.
+    let start = chrono::Utc::now().trunc_subsecs(3) + chrono::Duration::seconds(2);
     let configuration = json!({ "version": 8, "segments": {}, "flags": [{
         "id": "00000000-0000-0000-0000-0000000000f1", "key": "ramp", "type": "boolean", "default_value": false,
         "variations": [{ "id": "00000000-0000-0000-0000-0000000000a1", "value": true }], "targeting_rules": [],
