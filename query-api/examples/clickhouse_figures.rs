@@ -77,11 +77,11 @@ fn buckets(n: &str, number: u32, step: u32) -> String {
 }
 
 /// A hundred registers behind a weight, in SQL.
-const REGISTERS: &str = "concat(repeat('\\0', 6), char(1, 44), '\\0', arrayStringConcat(arrayMap(\
-    i -> concat(substring(reinterpretAsString(toUInt32(65536 + i * 40 + n % 40)), 1, 2), char(1 + cityHash64(n, i) % 8)), range(100))))";
+const REGISTERS: &str = "concat(repeat('\\0', 6), char(1, 44), '\\0', char(100, 0), arrayStringConcat(arrayMap(\
+    i -> substring(reinterpretAsString(toUInt32(65536 + i * 40 + n % 40 + 4096 * (1 + cityHash64(n, i) % 8))), 1, 2), range(100))))";
 
 /// All registers behind a weight, in SQL: the users of a thousand flags are many.
-const ALL_REGISTERS: &str = "concat(repeat('\\0', 6), char(48, 0, 1), repeat(char(3), 4096))";
+const ALL_REGISTERS: &str = "concat(repeat('\\0', 6), char(48, 0, 1), repeat(char(51), 2048))";
 
 /// Cells of every flag, environment and hour of yesterday and today, and in the hour that is not over of every minute: as a fold would
 /// emit them, in chunks that last an hour or, in that hour, five minutes.
