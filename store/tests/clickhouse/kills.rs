@@ -89,6 +89,9 @@ async fn retried<T>(mut step: impl AsyncFnMut() -> Result<T, StoreError>) -> T {
     }
 }
 
+/// Chunks that are folded between two kills at least.
+const CHUNKS_BETWEEN_KILLS: u64 = 2;
+
 /// An aggregator that never stops: chunk after chunk in two emissions each.
 async fn fold(store: &ClickHouseStore, from: u64, folded: &std::sync::atomic::AtomicU64) {
     for chunk in (from..).step_by(100) {
@@ -123,7 +126,14 @@ async fn acknowledged_cells_survive_kills_of_the_server() {
                 tokio::time::sleep(Duration::from_millis(30)).await;
             }
         };
-        let wait = tokio::time::sleep(Duration::from_millis(random.random_range(300..1500)));
+        let rest = Duration::from_millis(random.random_range(300..1500));
+        let wait = async {
+            tokio::time::sleep(rest).await;
+            // However slow the machine is, each kill finds something that was acknowledged since the one before.
+            while folded.load(std::sync::atomic::Ordering::SeqCst) < acknowledged + CHUNKS_BETWEEN_KILLS * 100 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
         tokio::select! {
             () = fold(&store, from, &folded) => unreachable!("it never ends"),
             () = maintain => unreachable!("it never ends"),
@@ -139,6 +149,6 @@ async fn acknowledged_cells_survive_kills_of_the_server() {
         *expected.entry((flag, time_us.div_euclid(HOUR_US) * HOUR_US)).or_default() += count;
     }
     println!("{} chunks after {kills} kills", end / 100);
-    assert!(end >= 1000, "only {end} records were folded");
+    assert!(end >= u64::from(kills) * CHUNKS_BETWEEN_KILLS * 100, "only {end} records were folded");
     assert_eq!(counts(&store, Period::Hour).await, expected);
 }
