@@ -55,7 +55,7 @@ impl Shared {
         next.closed_us = closed_us;
         next.covered = state.positions.covered();
         let mut generation = Generation { next: started_us as u64 * 1000 };
-        for table in Table::ALL.into_iter().filter(|table| !Level::of(*table).is_empty()) {
+        for table in rewritten_tables() {
             for day in self.days_outside(table, &before, next.closed_us(table)).await? {
                 self.rewrite(table, day, &mut next, &mut generation).await?;
             }
@@ -73,7 +73,7 @@ impl Shared {
     async fn seal(&self, next: &Rewrites) -> Result<i64, StoreError> {
         let mut sealed_us = (next.closed_us - LATE_EVENTS_US).div_euclid(DAY_US) * DAY_US;
         if sealed_us > next.sealed_us {
-            for table in Table::ALL.into_iter().filter(|table| !Level::of(*table).is_empty()) {
+            for table in rewritten_tables() {
                 let days = self.days_outside(table, next, sealed_us).await?;
                 sealed_us = days.first().map_or(sealed_us, |day| day * DAY_US);
             }
@@ -316,6 +316,11 @@ impl Generation {
         self.next += 1;
         self.next
     }
+}
+
+/// The tables that have coarse rows of hours or days.
+fn rewritten_tables() -> impl Iterator<Item = Table> {
+    Table::ALL.into_iter().filter(|table| !Level::of(*table).is_empty())
 }
 
 fn all_tables() -> Vec<String> {
