@@ -4,6 +4,8 @@
 //! has in common with thousands. A page is one row for many cells that are alike in all dimensions but the key, their values side by side. Pages
 //! merge nothing: cells of one context in several pages, or in one page twice, are merged by readers as rows are.
 
+mod opened;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
@@ -16,7 +18,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt32Type};
 use super::Table;
 use super::cells::ContextCell;
 use super::column::{Cell, CellError, CellValue};
-use crate::context_key::{ContextKey, Pseudonym};
+use crate::context_key::ContextKey;
 use crate::ids::{EnvironmentId, OrganizationId, ProjectId};
 
 /// Bytes of a pseudonym.
@@ -191,38 +193,6 @@ impl ContextPage {
             all == contexts(page) as u64 && profiles.value_length(page) == shared_by.value_length(page)
         };
         if (0..batch.num_rows()).all(is_shared) { Ok(()) } else { Err(error("shared_by")) }
-    }
-
-    /// The rows that a batch of pages stands for.
-    ///
-    /// # Errors
-    /// If they are no pages, as [`Self::check`] says.
-    pub fn opened(batch: &RecordBatch) -> Result<RecordBatch, CellError> {
-        let cells: Vec<ContextCell> = Self::from_batch(batch)?.iter().flat_map(Self::cells).collect();
-        Ok(ContextCell::to_batch(&cells))
-    }
-
-    fn cells(&self) -> impl Iterator<Item = ContextCell> {
-        let pseudonyms = self.pseudonyms.iter().map(|bytes| Pseudonym::from_bytes(*bytes).to_string());
-        let profiles = self.profiles.iter().zip(&self.shared_by);
-        let profiles = profiles.flat_map(|(profile, count)| std::iter::repeat_n(profile, *count as usize));
-        let keys = pseudonyms.chain(self.texts.iter().cloned());
-        keys.zip(profiles).enumerate().map(|(at, (key, profile))| ContextCell {
-            organization: self.organization,
-            project: self.project,
-            environment: self.environment,
-            kind: self.kind.clone(),
-            key,
-            source: self.source.clone(),
-            time_us: self.time_us,
-            epoch: self.epoch,
-            partition: self.partition,
-            chunk: self.chunk,
-            evaluations: self.evaluations[at],
-            first_seen_us: self.first_seen_us[at],
-            last_seen_us: self.last_seen_us[at],
-            profile: format!("{:016x}{profile}", self.known_us[at]),
-        })
     }
 
     /// Pages that stand for rows of `contexts`, each complete by itself.

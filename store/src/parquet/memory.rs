@@ -31,10 +31,12 @@ impl Memory {
 
     /// Merges an emission; `stored` is the fold as it is on disk. All or nothing.
     pub(super) fn upsert(&mut self, emission: &Emission, stored: &Fold) -> Result<(), StoreError> {
-        let opened = |(table, batch): &(Table, RecordBatch)| rows(*table, batch).map(|rows| (*table, rows));
-        let cells = emission.cells.iter().map(opened).collect::<Result<Vec<_>, _>>()?;
-        for (table, batch) in &cells {
-            self.layouts[*table as usize].check(batch)?;
+        let mut cells = Vec::new();
+        for (table, batch) in &emission.cells {
+            for rows in rows(*table, batch)? {
+                self.layouts[*table as usize].check(&rows)?;
+                cells.push((*table, rows));
+            }
         }
         if self.bytes() > self.bytes_max {
             let wait = "memory is full of cells that could not be written to disk yet";
@@ -42,8 +44,7 @@ impl Memory {
         }
         for (table, batch) in &cells {
             self.merge(*table, batch, stored);
-            // Whoever answers requests on the same core waits for one table at most.
-            std::thread::yield_now();
+            let_others_run();
         }
         for position in &emission.positions {
             self.fold.advance(position);
@@ -95,10 +96,20 @@ impl Memory {
     }
 }
 
-/// Rows of a table that may have come in pages.
-fn rows(table: Table, batch: &RecordBatch) -> Result<RecordBatch, StoreError> {
-    if table == Table::Contexts && ContextPage::are_in(batch) {
-        return ContextPage::opened(batch).map_err(|error| StoreError::Refuse(error.to_string()));
+/// Rows of a table that may have come in pages: those of one page after the other.
+fn rows(table: Table, batch: &RecordBatch) -> Result<Vec<RecordBatch>, StoreError> {
+    if table != Table::Contexts || !ContextPage::are_in(batch) {
+        return Ok(vec![batch.clone()]);
     }
-    Ok(batch.clone())
+    let opened = |page| {
+        let rows = ContextPage::opened(&batch.slice(page, 1));
+        let_others_run();
+        rows.map_err(|error| StoreError::Refuse(error.to_string()))
+    };
+    (0..batch.num_rows()).map(opened).collect()
+}
+
+/// Whoever answers requests on the same core waits for one page or table at most.
+fn let_others_run() {
+    std::thread::yield_now();
 }
