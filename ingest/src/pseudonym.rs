@@ -89,10 +89,19 @@ impl ContextRedactor {
             ["user", "organization", "multi"].into_iter().find(|known| stated == Some(known)).unwrap_or_default();
         let key = targeting_key(context, kind);
         let (attributes, omitted) = self.attributes(context, kind, key.as_ref());
+        let logged = key.as_ref().map_or(ContextKey::None, |key| self.key(key.kind, &key.text));
+        let user_hash = match (&logged, user_key(context, kind)) {
+            (_, None) => 0,
+            // Most contexts are of their user, whose pseudonym is then known.
+            (ContextKey::Pseudonym(pseudonym), Some(user)) if key.is_some_and(|key| key.is_user(user)) => {
+                pseudonym.user_hash()
+            }
+            (_, Some(user)) => self.pseudonym("user", user).user_hash(),
+        };
         ObservedContext {
             kind: kind.into(),
-            key: key.map_or(ContextKey::None, |key| self.key(key.kind, &key.text)),
-            user_hash: user_key(context, kind).map_or(0, |user| self.pseudonym("user", user).user_hash()),
+            key: logged,
+            user_hash,
             attributes: Attributes::told(Value::Object(attributes).to_string(), omitted),
         }
     }
@@ -192,6 +201,13 @@ struct TargetingKey {
     /// `user` or `organization`.
     kind: &'static str,
     text: String,
+}
+
+impl TargetingKey {
+    /// Whether it is that of this user.
+    fn is_user(&self, user: &str) -> bool {
+        self.kind == "user" && self.text == user
+    }
 }
 
 /// An organization's own key for an organization, else the user's, else the organization's within.
