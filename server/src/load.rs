@@ -84,6 +84,7 @@ fn report(measured: &Measured, elapsed: Duration) -> Value {
         "rate_per_s": measured.ok as f64 / elapsed.as_secs_f64(),
         "http_latency_us": latencies(measured),
         "p999_us_median_second": measured.seconds.median_p999_us(),
+        "p999_us_by_second": measured.seconds.p999_us(),
     })
 }
 

@@ -35,6 +35,12 @@ impl Seconds {
         self.latency_us.saturating_record(latency_us.max(1));
     }
 
+    /// The 99.9th percentiles of the seconds that are over and had answers, microseconds.
+    #[must_use]
+    pub fn p999_us(&self) -> &[u64] {
+        &self.p999_us
+    }
+
     /// Of the seconds that are over and had answers, half had a 99.9th percentile of at most this, microseconds; 0 of no second.
     #[must_use]
     pub fn median_p999_us(&self) -> u64 {
