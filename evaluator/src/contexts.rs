@@ -70,7 +70,7 @@ impl<T> Default for Shard<T> {
     }
 }
 
-/// The cache of one environment under one configuration version: what a request's text was read as by one protocol.
+/// The cache of one environment: what a request's text was read as by one protocol. Flags and rules have no part in that.
 pub struct SeenContexts<T = Seen> {
     /// Hashed before each text, so that nobody can choose texts that crowd one place of a table.
     secret: [u8; 16],

@@ -168,11 +168,16 @@ impl Directory {
     /// Puts a snapshot in force, unless a newer one is.
     pub fn publish(&self, snapshot: Snapshot) {
         let environment = self.environment(snapshot.identity.environment);
-        let newer = environment.snapshot.load().as_ref().is_some_and(|held| held.version > snapshot.version);
-        if !newer {
-            environment.snapshot.store(Some(Arc::new(snapshot)));
-            environment.changes.send_replace(());
+        let held = environment.snapshot.load_full();
+        if held.as_ref().is_some_and(|held| held.version > snapshot.version) {
+            return;
         }
+        let next = match &held {
+            Some(held) => snapshot.with_contexts_of(held),
+            None => snapshot,
+        };
+        environment.snapshot.store(Some(Arc::new(next)));
+        environment.changes.send_replace(());
     }
 
     /// What leads from one version of an environment to a later one; `None` if a delta is missing. Those from before the start

@@ -41,7 +41,7 @@ pub struct Snapshot {
     /// Where its decisions go. A benchmark that measures what recording costs may leave it out; a server never does.
     pub recorder: Option<EnvironmentRecorder>,
     /// Contexts read lately.
-    pub contexts: SeenContexts,
+    pub contexts: Arc<SeenContexts>,
     /// Which flags have Analytics Tracking on: `{"key":bool,…}`.
     analytics: Arc<str>,
     /// The compiled form as stored, for clients that evaluate by themselves.
@@ -166,7 +166,7 @@ impl Snapshot {
             reports: first_reports(&compiled),
             compiled,
             recorder,
-            contexts: SeenContexts::default(),
+            contexts: Arc::default(),
             analytics,
             stored: Box::default(),
             full_config: OnceLock::new(),
@@ -182,6 +182,21 @@ impl Snapshot {
             return self;
         }
         Self { ofrep: ofrep::Prepared::new(&self.compiled, self.version, metadata), ..self }
+    }
+
+    /// Goes on with the contexts that were read under the one before, unless something else may be logged of them now. Reading thousands again, and
+    /// forgetting them, would stand in front of requests with each publish.
+    #[must_use]
+    pub fn with_contexts_of(mut self, before: &Self) -> Self {
+        let is_alike = match (&self.recorder, &before.recorder) {
+            (Some(own), Some(before)) => own.observes_like(before),
+            (own, before) => own.is_none() && before.is_none(),
+        };
+        if is_alike {
+            self.contexts = Arc::clone(&before.contexts);
+            self.ofrep.contexts = Arc::clone(&before.ofrep.contexts);
+        }
+        self
     }
 
     /// Which flags have Analytics Tracking on: `{"key":bool,…}`.

@@ -7,7 +7,7 @@ use flagmint_evaluator::directory::KeyFacts;
 use flagmint_schemas::context_key::ContextKey;
 use flagmint_schemas::decision::{ErrorCode, Reason, Transport};
 use serde_json::{Value, json};
-use support::{CONFIGURATION, KEY, Plane, facts};
+use support::{CONFIGURATION, KEY, Plane, facts, redactor};
 
 async fn status_and_body(request: reqwest::RequestBuilder) -> (u16, Value) {
     let answer = request.send().await.expect("an answer");
@@ -172,4 +172,36 @@ async fn what_was_decided_is_in_the_log_without_raw_keys() {
             assert_eq!((outcome.reason, outcome.analytics_enabled), (expected, outcome.flag_key == "new-checkout"));
         }
     }
+}
+
+#[tokio::test]
+async fn contexts_outlast_a_publish_unless_something_else_may_be_logged_of_them() {
+    let plane = Plane::start().await;
+    let ask = || plane.evaluate().json(&json!({ "context": { "kind": "user", "key": "u", "salary": 90_210 } }));
+    let kept = || {
+        let environment = plane.directory.authenticate(KEY, 0).expect("a key").environment.clone();
+        let snapshot = environment.snapshot();
+        std::sync::Arc::clone(&snapshot.as_ref().expect("a snapshot").contexts)
+    };
+    assert_eq!(status_and_body(ask()).await.0, 200);
+    let first = kept();
+    plane.publish(CONFIGURATION, 8, true);
+    assert!(std::sync::Arc::ptr_eq(&first, &kept()));
+    assert_eq!(status_and_body(ask()).await.0, 200);
+    plane.publish_with(redactor().with_private(["salary"]), CONFIGURATION, 9, true);
+    assert!(!std::sync::Arc::ptr_eq(&first, &kept()));
+    assert_eq!(status_and_body(ask()).await.0, 200);
+
+    let batches = plane.recorded().await;
+    let calls = batches.iter().flat_map(|(_, batch)| batch.calls.iter().map(move |call| (call, batch)));
+    let told = |version: u64| {
+        let calls = calls.clone().filter(move |(call, _)| call.config_version == version);
+        calls
+            .map(|(call, batch)| batch.contexts[call.context as usize].attributes_json().to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(told(7), [r#"{"salary":90210}"#]);
+    assert_eq!(told(8).len(), 1);
+    let [private] = &told(9)[..] else { panic!("one call") };
+    assert!(private.contains("p1_") && !private.contains("90210"), "{private}");
 }

@@ -67,6 +67,15 @@ impl ContextRedactor {
         self
     }
 
+    /// Whether the other one makes the same of every context.
+    #[must_use]
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
+        // Keys are alike that make the same of one text.
+        let key = |redactor: &Self| redactor.digest("", "");
+        let rules = |redactor: &Self| (redactor.log_raw, redactor.key_number);
+        rules(self) == rules(other) && self.private == other.private && key(self) == key(other)
+    }
+
     /// The pseudonym of a targeting key or private value; `kind` is `user`, `organization` or `attr:` and the bare name.
     #[must_use]
     pub fn pseudonym(&self, kind: &str, text: &str) -> Pseudonym {

@@ -73,9 +73,13 @@ impl Plane {
 
     /// Puts a configuration in force.
     pub fn publish(&self, text: &str, version: u64, subscription_active: bool) {
+        self.publish_with(redactor(), text, version, subscription_active);
+    }
+
+    /// The same where something else may be logged of contexts.
+    pub fn publish_with(&self, redactor: ContextRedactor, text: &str, version: u64, subscription_active: bool) {
         let configuration = Configuration::parse(text).expect("a readable configuration");
         let compiled = CompiledEnvironment::compile(&configuration.flags, &configuration.segments);
-        let redactor = ContextRedactor::new([7; 32], false);
         let recorder = self.directory.recorder_for(identity(), recorded_outcomes(&compiled), redactor);
         let revision = i64::try_from(version).expect("small");
         let snapshot = Snapshot::new(identity(), version, revision, subscription_active, compiled, Some(recorder));
@@ -114,6 +118,11 @@ impl Plane {
         }
         batches
     }
+}
+
+/// What makes pseudonyms unless a test has another one.
+pub fn redactor() -> ContextRedactor {
+    ContextRedactor::new([7; 32], false)
 }
 
 /// Whose environment it is.

@@ -153,3 +153,18 @@ fn planted_secrets_never_appear() {
         }
     }
 }
+
+#[test]
+fn redactors_that_make_the_same_are_alike() {
+    let alike = || ContextRedactor::new([7; 32], false).with_key_number(3).with_private(["user.salary"]);
+    assert!(alike().is_like(&alike()));
+    let others = [
+        ContextRedactor::new([8; 32], false).with_key_number(3).with_private(["user.salary"]),
+        ContextRedactor::new([7; 32], true).with_key_number(3).with_private(["user.salary"]),
+        alike().with_key_number(4),
+        alike().with_private(["age"]),
+    ];
+    for other in others {
+        assert!(!alike().is_like(&other) && !other.is_like(&alike()), "{other:?}");
+    }
+}

@@ -351,6 +351,12 @@ impl EnvironmentRecorder {
         self.state.redactor.observe(context).into()
     }
 
+    /// Whether what the other one observed of contexts is what this one would.
+    #[must_use]
+    pub fn observes_like(&self, other: &Self) -> bool {
+        self.state.redactor.is_like(&other.state.redactor)
+    }
+
     /// Records a call with the decisions made in it: pairs of an index into the recorder's outcomes and a bucket, or
     /// [`DecisionRow::NO_BUCKET`]. Returns false if it was refused, which is counted.
     pub fn record(&self, facts: CallFacts<'_>, decisions: &[(u32, u8)]) -> bool {

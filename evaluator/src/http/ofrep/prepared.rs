@@ -1,6 +1,6 @@
 //! What OFREP needs of a configuration, prepared once when it is compiled: the reply of each outcome, and what ETags cover.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 use axum::body::Bytes;
@@ -21,7 +21,7 @@ use crate::snapshot::Snapshot;
 /// One environment's replies under one configuration version.
 pub struct Prepared {
     /// Contexts read lately.
-    pub contexts: SeenContexts<OfrepContext>,
+    pub contexts: Arc<SeenContexts<OfrepContext>>,
     /// Per outcome.
     replies: Box<[Reply]>,
     /// What follows the items of a reply with all flags.
@@ -48,8 +48,16 @@ struct Steps {
 pub struct OfrepContext {
     /// As the evaluator sees it.
     pub seen: Arc<Seen>,
-    /// Digest of all that an ETag covers but the steps of gradual rollouts, and the ETag if there are none.
-    covered: OnceLock<(String, HeaderValue)>,
+    covered: ArcSwapOption<Covered>,
+}
+
+/// What an ETag of one context covers under one configuration version.
+struct Covered {
+    version: u64,
+    /// Digest of all but the steps of gradual rollouts.
+    digest: String,
+    /// The ETag if there are none.
+    whole: HeaderValue,
 }
 
 impl OfrepContext {
@@ -58,7 +66,19 @@ impl OfrepContext {
     /// # Errors
     /// If there is no context in it.
     pub fn read(snapshot: &Snapshot, body: &[u8]) -> Result<Self, OfrepError> {
-        Ok(Self { seen: Arc::new(Seen::new(snapshot, context_of(body)?)), covered: OnceLock::new() })
+        Ok(Self { seen: Arc::new(Seen::new(snapshot, context_of(body)?)), covered: ArcSwapOption::empty() })
+    }
+
+    fn covered(&self, snapshot: &Snapshot) -> Arc<Covered> {
+        if let Some(covered) = &*self.covered.load()
+            && covered.version == snapshot.version
+        {
+            return Arc::clone(covered);
+        }
+        let digest = digest(snapshot, &self.seen);
+        let covered = Arc::new(Covered { version: snapshot.version, whole: tag(&digest), digest });
+        self.covered.store(Some(Arc::clone(&covered)));
+        covered
     }
 }
 
@@ -75,7 +95,7 @@ impl Prepared {
             Reply { one: Some(one.into()), item: success(key, outcome, own, None).into() }
         };
         Self {
-            contexts: SeenContexts::default(),
+            contexts: Arc::default(),
             replies: compiled.outcomes().iter().map(reply).collect(),
             tail: format!("],\"metadata\":{{\"configVersion\":{version}}}}}").into(),
             has_gradual: compiled.gradual_percentages(0).next().is_some(),
@@ -111,15 +131,11 @@ impl Prepared {
     /// The ETag of the reply with all flags: of the environment, its configuration version, the step each gradual rollout has
     /// reached, and the context.
     pub fn etag(&self, snapshot: &Snapshot, context: &OfrepContext, now_us: i64) -> HeaderValue {
-        let (digest, whole) = context.covered.get_or_init(|| {
-            let digest = digest(snapshot, &context.seen);
-            let whole = tag(&digest);
-            (digest, whole)
-        });
+        let covered = context.covered(snapshot);
         if !self.has_gradual {
-            return whole.clone();
+            return covered.whole.clone();
         }
-        tag(&format!("{digest}-{}", self.steps(&snapshot.compiled, now_us).digest))
+        tag(&format!("{}-{}", covered.digest, self.steps(&snapshot.compiled, now_us).digest))
     }
 
     fn steps(&self, compiled: &CompiledEnvironment, now_us: i64) -> Arc<Steps> {
