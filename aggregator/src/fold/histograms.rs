@@ -101,7 +101,7 @@ impl Histograms {
 
     /// The stored forms of histograms, in the order of `places`.
     pub fn encode(&self, places: &[Place]) -> Vec<Vec<u8>> {
-        let mut encoded = vec![Vec::new(); places.len()];
+        let mut encoded = vec![latency::Writer::default(); places.len()];
         let block_of = |at: usize| (places[at].board, place(places[at].column).0);
         let mut order: Vec<usize> = (0..places.len()).collect();
         order.sort_by_key(|at| block_of(*at));
@@ -112,12 +112,12 @@ impl Histograms {
                     let column = places[at].column;
                     let count = self.carried(board, column, bucket) | u64::from(row[place(column).1]);
                     if count > 0 {
-                        latency::push(bucket, count, &mut encoded[at]);
+                        encoded[at].push(bucket, count);
                     }
                 }
             }
         }
-        encoded
+        encoded.into_iter().map(latency::Writer::finish).collect()
     }
 
     /// The stored forms of sums over all histograms of a board whose decisions count in one way, in the order of `sums`.

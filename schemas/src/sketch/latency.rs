@@ -1,8 +1,9 @@
 //! Latency histograms with exponential buckets: base 2^(1/32), OpenTelemetry's exponential histogram at scale 5.
 //!
 //! Bucket `i` holds the values in (2^(i/32), 2^((i+1)/32)] microseconds, so the middle of a bucket is at most 1.1 % off.
-//! Stored, a histogram is the ascending list of its non-empty buckets, 10 bytes each: index u16, count u64,
-//! little-endian. Source: OpenTelemetry metrics data model, "ExponentialHistogram".
+//! Stored, a histogram is the ascending list of its non-empty buckets, two numbers each: how many empty ones lie between it and the one
+//! before, and its count, both in groups of seven bits, the lowest first, with the eighth bit where another group follows: mostly two bytes a bucket.
+//! Source: OpenTelemetry metrics data model, "ExponentialHistogram".
 
 use thiserror::Error;
 
@@ -12,7 +13,11 @@ const PER_OCTAVE: u32 = 32;
 /// One more than the highest bucket index: values are clamped to 2^40 microseconds (12 days).
 pub const BUCKETS: usize = 40 * PER_OCTAVE as usize;
 
-const ENTRY_LEN: usize = 10;
+/// Groups of seven bits that a number of 64 bits has at most.
+const GROUPS_MAX: usize = 10;
+
+/// Bytes that a histogram is written to at first: most are of some dozens of buckets.
+const FIRST_BYTES: usize = 96;
 
 /// `ceil(2^31 * 2^(k/32))`, the lower bounds of the buckets of one octave with 31 fractional bits.
 const THRESHOLDS: [u64; PER_OCTAVE as usize] = thresholds();
@@ -75,7 +80,7 @@ pub fn middle_us(bucket: u16) -> f64 {
 
 /// A stored histogram that cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("latency histogram of {0} bytes is not a list of ascending 10-byte buckets")]
+#[error("latency histogram of {0} bytes is not a list of gaps and counts")]
 pub struct DamagedHistogram(usize);
 
 /// A histogram under construction or merged: (bucket, count), ascending, no zero counts.
@@ -96,9 +101,13 @@ impl Histogram {
     /// Reads the stored form.
     ///
     /// # Errors
-    /// If the bytes are not ascending 10-byte entries.
+    /// If the bytes are not a stored histogram.
     pub fn decode(bytes: &[u8]) -> Result<Self, DamagedHistogram> {
-        Ok(Self { entries: pieces(bytes)?.iter().map(entry).collect() })
+        let mut entries = Vec::with_capacity(bytes.len() / 2);
+        for entry in stored(bytes) {
+            entries.push(entry?);
+        }
+        Ok(Self { entries })
     }
 
     /// The stored form.
@@ -129,14 +138,15 @@ impl Histogram {
     /// # Errors
     /// If the bytes are not a stored histogram; nothing is added then.
     pub fn merge_sum_encoded(&mut self, bytes: &[u8]) -> Result<(), DamagedHistogram> {
-        let pieces = pieces(bytes)?;
+        count(bytes)?;
         let mut at = 0;
-        for (number, (bucket, count)) in pieces.iter().map(entry).enumerate() {
+        let mut entries = stored(bytes).flatten();
+        while let Some((bucket, count)) = entries.next() {
             at += self.entries[at..].iter().take_while(|mine| mine.0 < bucket).count();
             match self.entries.get_mut(at) {
                 Some(mine) if mine.0 == bucket => mine.1 = mine.1.saturating_add(count),
                 _ => {
-                    self.merge_sum(&Self { entries: pieces[number..].iter().map(entry).collect() });
+                    self.merge_sum(&Self { entries: std::iter::once((bucket, count)).chain(entries).collect() });
                     return Ok(());
                 }
             }
@@ -184,36 +194,97 @@ impl Histogram {
 /// The stored form of a histogram, given by its non-empty buckets, ascending.
 #[must_use]
 pub fn encode(entries: impl Iterator<Item = (u16, u64)>) -> Vec<u8> {
-    let mut out = Vec::with_capacity(entries.size_hint().0 * ENTRY_LEN);
-    entries.for_each(|(bucket, count)| push(bucket, count, &mut out));
-    out
+    let mut writer = Writer::default();
+    entries.for_each(|(bucket, count)| writer.push(bucket, count));
+    writer.finish()
 }
 
 /// How many values are in a stored histogram.
 ///
 /// # Errors
 /// If the bytes are not a stored histogram.
-pub fn count(stored: &[u8]) -> Result<u64, DamagedHistogram> {
-    Ok(pieces(stored)?.iter().map(|piece| entry(piece).1).sum())
+pub fn count(bytes: &[u8]) -> Result<u64, DamagedHistogram> {
+    stored(bytes).try_fold(0u64, |all, entry| Ok(all.wrapping_add(entry?.1)))
 }
 
-/// Appends a bucket that is not empty to the stored form of a histogram; buckets come in ascending order.
-pub fn push(bucket: u16, count: u64, stored: &mut Vec<u8>) {
-    stored.extend_from_slice(&bucket.to_le_bytes());
-    stored.extend_from_slice(&count.to_le_bytes());
+/// The stored form of a histogram being written.
+#[derive(Clone, Debug, Default)]
+pub struct Writer {
+    stored: Vec<u8>,
+    /// The lowest bucket that may come.
+    next: u16,
 }
 
-/// The entries of a stored histogram, known to be ascending and in range.
-fn pieces(bytes: &[u8]) -> Result<&[[u8; ENTRY_LEN]], DamagedHistogram> {
-    let (pieces, rest) = bytes.as_chunks::<ENTRY_LEN>();
-    let is_ascending = pieces.windows(2).all(|pair| entry(&pair[0]).0 < entry(&pair[1]).0);
-    let is_in_range = pieces.last().is_none_or(|last| usize::from(entry(last).0) < BUCKETS);
-    if rest.is_empty() && is_ascending && is_in_range { Ok(pieces) } else { Err(DamagedHistogram(bytes.len())) }
+impl Writer {
+    /// Adds a bucket that is not empty; they come in ascending order.
+    #[inline]
+    pub fn push(&mut self, bucket: u16, count: u64) {
+        debug_assert!(bucket >= self.next && count > 0);
+        if self.stored.capacity() == 0 {
+            self.stored.reserve(FIRST_BYTES);
+        }
+        put(u64::from(bucket - self.next), &mut self.stored);
+        put(count, &mut self.stored);
+        self.next = bucket + 1;
+    }
+
+    /// What was written.
+    #[must_use]
+    pub fn finish(self) -> Vec<u8> {
+        self.stored
+    }
 }
 
-fn entry(bytes: &[u8; ENTRY_LEN]) -> (u16, u64) {
-    let [a, b, count @ ..] = *bytes;
-    (u16::from_le_bytes([a, b]), u64::from_le_bytes(count))
+#[inline]
+fn put(mut number: u64, stored: &mut Vec<u8>) {
+    while number >= 0x80 {
+        stored.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    stored.push(number as u8);
+}
+
+/// The buckets of a stored histogram in their order, until one cannot be read.
+fn stored(bytes: &[u8]) -> impl Iterator<Item = Result<(u16, u64), DamagedHistogram>> {
+    let damaged = DamagedHistogram(bytes.len());
+    let (mut rest, mut next) = (bytes, 0);
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let entry = entry(&mut rest, &mut next).ok_or(damaged);
+        if entry.is_err() {
+            rest = &[];
+        }
+        Some(entry)
+    })
+}
+
+/// The next bucket that is not empty and its count; `None` if there is no such bucket, or its count is 0.
+#[inline]
+fn entry(rest: &mut &[u8], next: &mut u64) -> Option<(u16, u64)> {
+    let bucket = next.checked_add(take(rest)?).filter(|bucket| *bucket < BUCKETS as u64)?;
+    let count = take(rest).filter(|count| *count > 0)?;
+    *next = bucket + 1;
+    Some((bucket as u16, count))
+}
+
+/// Reads a number; `None` if it is cut off, of more than 64 bits, or written with more groups than it needs.
+#[inline]
+fn take(rest: &mut &[u8]) -> Option<u64> {
+    let mut number = 0;
+    for (group, byte) in rest.iter().enumerate().take(GROUPS_MAX) {
+        let bits = u64::from(byte & 0x7f) << (7 * group);
+        if bits >> (7 * group) != u64::from(byte & 0x7f) {
+            return None;
+        }
+        number |= bits;
+        if *byte < 0x80 {
+            *rest = &rest[group + 1..];
+            return (*byte > 0 || group == 0).then_some(number);
+        }
+    }
+    None
 }
 
 #[cfg(test)]
@@ -236,9 +307,22 @@ mod tests {
 
     #[test]
     fn refuses_damage() {
-        for bytes in [&[1u8; 9][..], &[1; 20], &[255; 10]] {
-            assert!(Histogram::decode(bytes).is_err(), "{bytes:?}");
+        // Cut off, no count, a bucket that there is not, a group too many, more than 64 bits.
+        let more = [&[0][..], &[0xff; 9], &[2]].concat();
+        for bytes in [&[1u8; 9][..], &[3], &[3, 0x81], &[3, 0], &[0x80, 10, 1], &[3, 0x81, 0], &more, &[255; 12]] {
+            assert!(Histogram::decode(bytes).is_err() && count(bytes).is_err(), "{bytes:?}");
         }
+    }
+
+    #[test]
+    fn buckets_take_two_bytes_and_counts_as_many_as_they_need() {
+        let mut counts = vec![0; BUCKETS];
+        (counts[3], counts[4], counts[6], counts[BUCKETS - 1]) = (1, 127, 300, u64::MAX);
+        let stored = Histogram::from_dense(&counts).encode();
+        assert_eq!(stored[..9], [3, 1, 0, 127, 1, 0xac, 0x02, 0xf8, 0x09]);
+        assert_eq!(stored[9..], [&[0xff; 9][..], &[1]].concat());
+        assert_eq!(Histogram::decode(&stored), Ok(Histogram::from_dense(&counts)));
+        assert_eq!(count(&stored[..9 - 2]), Ok(428));
     }
 
     fn histogram() -> impl Strategy<Value = Histogram> {
@@ -271,6 +355,7 @@ mod tests {
             prop_assert_eq!(stored_sum.merge_sum_encoded(&a.encode()), Ok(()));
             prop_assert_eq!(stored_sum.count(), 2 * a.count() + b.count());
             prop_assert!(stored_sum.merge_sum_encoded(&[1; 7]).is_err());
+            prop_assert_eq!(stored_sum.count(), 2 * a.count() + b.count());
             prop_assert_eq!(Histogram::decode(&sum.encode()), Ok(sum));
         }
     }
