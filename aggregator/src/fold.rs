@@ -115,6 +115,8 @@ pub struct PartitionFold {
     chunk: Option<Chunk>,
     /// Last values of closed chunks, not emitted yet.
     closed: Emitted,
+    /// Where they bring the fold; none if there are none.
+    closed_to: Option<Position>,
     moved: bool,
     duplicates: DuplicateWindow,
     producers: Producers,
@@ -135,6 +137,7 @@ impl PartitionFold {
             next_offset: resume.chunk,
             chunk: None,
             closed: Emitted::default(),
+            closed_to: None,
             moved: false,
             duplicates: DuplicateWindow::new(limits.duplicate_window_records, Seeded(epoch)),
             producers: Producers::new(resume.complete_through_us),
@@ -173,6 +176,7 @@ impl PartitionFold {
         chunk.advance(self.next_offset);
         if chunk.records >= self.limits.chunk_records || chunk.cell_count() >= self.limits.chunk_cells {
             chunk.emit(true, &mut self.closed);
+            self.closed_to = Some(self.position());
         } else {
             self.chunk = Some(chunk);
         }
@@ -261,7 +265,7 @@ impl PartitionFold {
     /// Whether chunks were closed since the last [`Self::emit`].
     #[must_use]
     pub fn has_closed(&self) -> bool {
-        !self.closed.is_empty()
+        self.closed_to.is_some()
     }
 
     /// Hands over a part of the open chunk's changed cells, as they are now. They vouch for nothing, so there is no
@@ -277,24 +281,36 @@ impl PartitionFold {
         Some(cells)
     }
 
+    /// Hands over the last values of the chunks closed since the last emission, and where they bring the fold: to where the last of them ends. `None` if
+    /// none was closed. [`Self::emit`] still has the open chunk's.
+    pub fn emit_closed(&mut self) -> Option<(Emitted, Position)> {
+        let position = self.closed_to.take()?;
+        Some((std::mem::take(&mut self.closed), position))
+    }
+
     /// Hands over the last values of the chunks closed since the last emission and the changed cells of the open one, and
     /// where they bring the fold; `None` if nothing was folded since.
     pub fn emit(&mut self) -> Option<(Emitted, Position)> {
         if !std::mem::take(&mut self.moved) {
             return None;
         }
+        self.closed_to = None;
         let mut cells = std::mem::take(&mut self.closed);
         if let Some(chunk) = &mut self.chunk {
             chunk.emit(false, &mut cells);
         }
-        let position = Position {
+        Some((cells, self.position()))
+    }
+
+    /// Where the fold stands.
+    fn position(&self) -> Position {
+        Position {
             epoch: self.epoch,
             partition: self.partition,
             chunk: self.chunk.as_ref().map_or(self.next_offset, |chunk| chunk.id.chunk),
             next_offset: self.next_offset,
             complete_through_us: self.complete_through_us(),
-        };
-        Some((cells, position))
+        }
     }
 }
 

@@ -57,19 +57,20 @@ pub const EMIT_INTERVAL_MIN: Duration = Duration::from_millis(50);
 /// Longest time that folded cells wait for their emission while there is more to fold.
 pub const EMIT_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Of how far folding is behind, the part that folded cells may wait while it catches up: answers that are minutes old do not suffer from being a tenth
+/// Of how far folding is behind, the part that folded cells may wait while it catches up: answers that are minutes old do not suffer from being a quarter
 /// older, and each sketch is written once for all that was folded meanwhile.
-pub const EMIT_PART_BEHIND: u32 = 10;
+pub const EMIT_PART_BEHIND: u32 = 4;
 
-/// How long they wait then at most: so much is folded again, and held in memory, should the store be away.
-pub const EMIT_INTERVAL_BEHIND: Duration = Duration::from_secs(5);
+/// How long they wait then at most. What takes memory does not wait for it ([`PENDING_CELLS`]), and closed chunks make what is complete move on.
+pub const EMIT_INTERVAL_BEHIND: Duration = Duration::from_secs(10);
 
 /// The same where open chunks are in ClickHouse, too. A chunk's end writes all of its sketches once more and the next one its contexts, so it is worth the memory
 /// to have few: some 100 MB a partition where contexts are what fills it, thrice that of [`CHUNK_CELLS`] at worst.
 pub const CHUNK_CELLS_CLICKHOUSE: usize = 300_000;
 
-/// Cells waiting for their emission at most, before the loop emits whatever the time: those of closed chunks, and changed contexts of open ones.
-pub const PENDING_CELLS: usize = 200_000;
+/// Cells waiting for their emission at most, before the loop emits whatever the time: those of closed chunks, and changed contexts of open ones. Nearly all are contexts
+/// then, of which as many take some 100 MB on their way; fewer at a time would be more inserts, and parts that ClickHouse merges again.
+pub const PENDING_CELLS: usize = 500_000;
 
 /// First and longest wait before a failed upsert or read is tried again.
 pub const RETRY_WAIT: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));

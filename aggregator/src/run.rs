@@ -46,6 +46,8 @@ pub struct Settings {
     pub emit_interval: Duration,
     /// Shortest time between two emissions that are whole: with sketches, contexts, ledger and positions. Those between are of counts alone.
     pub whole_interval: Duration,
+    /// Cells that may wait, at most: see [`limits::PENDING_CELLS`].
+    pub pending_cells: usize,
     /// How long folding goes on, at most, once told to stop. What is left then is folded by the next run.
     pub drain_fold_max: Duration,
     /// Takes the records that could not be read. The loop waits while it is full. A crash may repeat some.
@@ -65,6 +67,7 @@ impl Settings {
             emit_interval_min: limits::EMIT_INTERVAL_MIN,
             emit_interval: limits::EMIT_INTERVAL,
             whole_interval: Duration::ZERO,
+            pending_cells: limits::PENDING_CELLS,
             drain_fold_max: Duration::MAX,
             dead_letters,
             status,
@@ -233,7 +236,7 @@ impl<L: DecisionLog, S: RollupStore> Aggregator<L, S> {
 
     fn is_due(&self, has_more: bool) -> bool {
         let Some(next) = self.next_emission(has_more) else { return false };
-        let pending = || self.assigned.pending_cells() >= limits::PENDING_CELLS;
+        let pending = || self.assigned.pending_cells() >= self.settings.pending_cells;
         next <= Instant::now() || self.is_ending(has_more) || pending()
     }
 
@@ -243,12 +246,14 @@ impl<L: DecisionLog, S: RollupStore> Aggregator<L, S> {
             return;
         }
         let now = Instant::now();
-        let is_whole = self.is_ending(has_more) || now >= self.last_whole + self.whole_interval(has_more);
-        let is_early = self.assigned.pending_cells() >= limits::PENDING_CELLS;
-        let part = if is_early { Part::CountsAndContexts } else { Part::Counts };
+        let is_ending = self.is_ending(has_more);
+        if !is_ending && self.next_emission(has_more).is_some_and(|next| next > now) {
+            return self.emit_early();
+        }
+        let is_whole = is_ending || now >= self.last_whole + self.whole_interval(has_more);
         self.last_emission = now;
         self.is_dirty = false;
-        if !is_whole && let Some(cells) = self.assigned.emit_part(part) {
+        if !is_whole && let Some(cells) = self.assigned.emit_part(Part::Counts) {
             self.owes_rest = true;
             if !cells.is_empty() {
                 self.emitter.start(&cells, Vec::new());
@@ -259,6 +264,18 @@ impl<L: DecisionLog, S: RollupStore> Aggregator<L, S> {
         let (cells, positions) = self.assigned.emit();
         if !positions.is_empty() {
             self.emitter.start(&cells, positions);
+        }
+    }
+
+    /// Hands over what takes memory while it waits: closed chunks, or contexts of open ones. Counts and sketches of open chunks would only be written once more.
+    fn emit_early(&mut self) {
+        let (cells, positions) = self.assigned.emit_closed();
+        if !positions.is_empty() {
+            self.emitter.start(&cells, positions);
+        } else if let Some(cells) = self.assigned.emit_part(Part::Contexts)
+            && !cells.is_empty()
+        {
+            self.emitter.start(&cells, Vec::new());
         }
     }
 

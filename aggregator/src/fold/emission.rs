@@ -11,8 +11,8 @@ use flagmint_schemas::rollup::{
 pub enum Part {
     /// Those that are short and asked about by the minute: decisions, latencies, totals and meters.
     Counts,
-    /// Contexts as well, which are nearly all of the cells: all but sketches, which are written anew whenever they have changed.
-    CountsAndContexts,
+    /// Contexts, which take memory while they wait, and of which each call may bring one.
+    Contexts,
 }
 
 /// Cells to be emitted, by table.

@@ -36,9 +36,9 @@ impl Chunk {
 
     /// Hands over some of them.
     pub fn emit_part(&mut self, part: Part, out: &mut Emitted) {
-        self.emit_counts(out);
-        if part == Part::CountsAndContexts {
-            self.emit_contexts(false, out);
+        match part {
+            Part::Counts => self.emit_counts(out),
+            Part::Contexts => self.emit_contexts(false, out),
         }
     }
 

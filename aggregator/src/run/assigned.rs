@@ -207,6 +207,18 @@ impl<L: DecisionLog, S: RollupStore> Assigned<L, S> {
         Some(cells)
     }
 
+    /// The last values of all closed chunks, and where they bring the fold.
+    pub fn emit_closed(&mut self) -> (Emitted, Vec<Position>) {
+        let (mut cells, mut positions) = std::mem::take(&mut self.leftover);
+        for partition in self.open.values_mut() {
+            if let Some((mut own, position)) = partition.fold_mut().emit_closed() {
+                cells.append(&mut own);
+                put(&mut positions, position);
+            }
+        }
+        (cells, positions.into_values().collect())
+    }
+
     /// All changed cells of all partitions, and where they bring the fold.
     pub fn emit(&mut self) -> (Emitted, Vec<Position>) {
         let (mut cells, mut positions) = std::mem::take(&mut self.leftover);

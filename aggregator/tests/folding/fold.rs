@@ -35,7 +35,7 @@ fn fold_at_once(records: &[Record]) -> (Merged, Position) {
 #[test]
 fn any_order_and_repetition_of_emissions_gives_the_same_cells() {
     let seed = seed();
-    let mut counts = 0;
+    let (mut counts, mut closed) = (0, 0);
     for round in 0..15 {
         let world = World::generate(seed ^ round, 300);
         let (expected, last) = fold_at_once(&world.records);
@@ -46,11 +46,19 @@ fn any_order_and_repetition_of_emissions_gives_the_same_cells() {
         for record in &world.records {
             fold.fold(record);
             if random.random_ratio(1, ticks) {
-                let part = if random.random() { Part::Counts } else { Part::CountsAndContexts };
+                let part = if random.random() { Part::Counts } else { Part::Contexts };
                 counts += fold.emit_part(part).map_or(0, |cells| {
                     emissions.push(cells.to_batches());
                     cells.len()
                 });
+            }
+            if random.random_ratio(1, ticks)
+                && let Some((cells, position)) = fold.emit_closed()
+            {
+                assert!(!fold.has_closed() && position.chunk == position.next_offset, "a chunk begins there");
+                emissions.push(cells.to_batches());
+                positions.push(position);
+                closed += 1;
             }
             if random.random_ratio(1, ticks) {
                 let (cells, position) = fold.emit().unwrap();
@@ -74,6 +82,7 @@ fn any_order_and_repetition_of_emissions_gives_the_same_cells() {
         assert!(merged == expected, "round {round}");
     }
     assert!(counts > 1000, "seed {seed}: counts were emitted by themselves only {counts} times");
+    assert!(closed > 15, "seed {seed}: closed chunks were emitted by themselves only {closed} times");
 }
 
 #[test]
@@ -100,7 +109,7 @@ fn counts_alone_are_those_of_a_whole_emission_until_a_chunk_is_closed() {
         assert!(counts.chunks.is_empty(), "they vouch for nothing");
         let contexts = expected.contexts.iter().map(ContextPage::len).sum::<usize>();
         assert_eq!(parts.pending_cells(), contexts);
-        let rest = parts.emit_part(Part::CountsAndContexts).expect("nothing was closed since");
+        let rest = parts.emit_part(Part::Contexts).expect("nothing was closed since");
         assert_eq!(rest.contexts, expected.contexts);
         assert_eq!((rest.len(), parts.pending_cells()), (contexts, 0));
     }

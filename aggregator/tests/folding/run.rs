@@ -215,6 +215,51 @@ async fn counts_go_first_and_the_rest_follows_though_nothing_more_comes() {
     folding.await.unwrap().unwrap();
 }
 
+/// While it is not time, and so much waits that it must not.
+async fn early(fold: FoldLimits, is_awaited: impl Fn(&[Emission]) -> bool) -> Vec<Emission> {
+    let directory = tempfile::tempdir().unwrap();
+    let log = Arc::new(LocalLog::open(Options::new(directory.path(), PARTITIONS)).unwrap());
+    let store = Arc::new(Keeping::default());
+    let (settings, _statuses) = settings();
+    let hour = Duration::from_secs(3600);
+    let settings = Settings {
+        emit_interval_min: hour,
+        emit_interval: hour,
+        whole_interval: hour,
+        pending_cells: 20,
+        fold,
+        ..settings
+    };
+    let folding = tokio::spawn(run(Arc::clone(&log), Arc::clone(&store), settings, pending()));
+    append(&log, &World::generate(seed(), 300), 0..300).await;
+    while !is_awaited(&store.0.lock().unwrap()) {
+        tokio::task::yield_now().await;
+    }
+    folding.abort();
+    assert!(folding.await.unwrap_err().is_cancelled());
+    std::mem::take(&mut *store.0.lock().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_takes_memory_goes_alone_before_its_time() {
+    let of_contexts = early(FoldLimits::default(), |emissions| !emissions.is_empty()).await;
+    for Emission { cells, positions } in of_contexts {
+        assert!(positions.is_empty(), "contexts vouch for nothing");
+        assert_eq!(cells.iter().map(|(table, _)| *table).collect::<Vec<_>>(), [Table::Contexts]);
+    }
+    let chunks = |emission: &Emission| {
+        let rows = emission.cells.iter().filter(|(table, _)| *table == Table::Chunks);
+        rows.flat_map(|(_, rows)| rows["complete"].as_primitive::<UInt64Type>().values().to_vec()).collect::<Vec<_>>()
+    };
+    let are_closed =
+        |emissions: &[Emission]| emissions.iter().map(|emission| chunks(emission).len()).sum::<usize>() >= 10;
+    for emission in early(LIMITS, are_closed).await {
+        assert!(chunks(&emission).iter().all(|complete| *complete == 1), "an open chunk was emitted");
+        assert!(emission.positions.iter().all(|position| position.next_offset == position.chunk));
+        assert_eq!(chunks(&emission).is_empty(), emission.positions.is_empty());
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_loop_cut_off_anywhere_is_resumed_without_a_trace() {
     let seed = seed();

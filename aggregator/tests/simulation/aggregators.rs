@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use arrow::array::RecordBatch;
-use flagmint_aggregator::fold::{FoldLimits, Part, PartitionFold, Resume, Verdict};
+use flagmint_aggregator::fold::{Emitted, FoldLimits, Part, PartitionFold, Resume, Verdict};
 use flagmint_aggregator::limits::PRIME_US;
 use flagmint_schemas::rollup::Table;
 use flagmint_store::Position;
@@ -149,12 +149,13 @@ impl Instance {
         Step::Folded(partition, records.len())
     }
 
-    /// Counts alone or with contexts, unless a chunk was closed somewhere: then all that changed.
+    /// Counts or contexts alone, unless a chunk was closed somewhere: then closed chunks alone, or all that changed.
     fn emit_part(&mut self, random: &mut StdRng) -> Step {
         if self.owned.values().any(|owned| owned.fold.has_closed()) {
-            return self.emit(random);
+            let is_alone = random.random();
+            return self.emit_by(random, |fold| if is_alone { fold.emit_closed() } else { fold.emit() });
         }
-        let part = if random.random() { Part::Counts } else { Part::CountsAndContexts };
+        let part = if random.random() { Part::Counts } else { Part::Contexts };
         let counts = self.owned.values_mut().filter_map(|owned| owned.fold.emit_part(part));
         let mut inserts: Vec<_> = counts.flat_map(|cells| cells.to_batches()).collect();
         inserts.shuffle(random);
@@ -165,9 +166,17 @@ impl Instance {
 
     /// All that changed goes into one emission, one insert per table.
     pub fn emit(&mut self, random: &mut StdRng) -> Step {
+        self.emit_by(random, PartitionFold::emit)
+    }
+
+    fn emit_by(
+        &mut self,
+        random: &mut StdRng,
+        emit: impl Fn(&mut PartitionFold) -> Option<(Emitted, Position)>,
+    ) -> Step {
         let (mut inserts, mut positions) = (Vec::new(), Vec::new());
         for owned in self.owned.values_mut() {
-            let Some((cells, position)) = owned.fold.emit() else { continue };
+            let Some((cells, position)) = emit(&mut owned.fold) else { continue };
             assert!(position.complete_through_us >= owned.complete_through_us, "the watermark of a fold went back");
             owned.complete_through_us = position.complete_through_us;
             inserts.extend(cells.to_batches());
