@@ -23,6 +23,7 @@ mod group;
 mod options;
 mod producer;
 mod reader;
+mod sender;
 mod side_topics;
 mod topic;
 mod topic_id;

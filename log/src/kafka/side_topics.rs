@@ -2,6 +2,7 @@
 //!
 //! Keys and values are opaque here. Both are named after the decisions' topic: `…-usage` and `…-dead-letters`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,12 +11,12 @@ use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
-use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::mpsc;
 
 use super::client::{Broker, Context};
-use super::options::{KafkaOptions, ms};
+use super::options::KafkaOptions;
+use super::sender::Sender;
 use super::topic::Topic;
 use crate::{LogError, limits};
 
@@ -27,7 +28,7 @@ const POLL: Duration = Duration::from_millis(100);
 pub struct SideTopics {
     options: KafkaOptions,
     broker: Broker,
-    producer: FutureProducer<Context>,
+    sender: Arc<Sender>,
     usage: Topic,
     usage_partitions: u32,
     dead_letters: Topic,
@@ -64,16 +65,8 @@ impl SideTopics {
         let (usage, dead_letters) = (Topic::usage(&options), Topic::dead_letters(&options));
         let usage_partitions = usage.ensure(&broker, &options).await?;
         dead_letters.ensure(&broker, &options).await?;
-        let mut config = options.client();
-        config.set("enable.idempotence", "true");
-        config.set("acks", "all");
-        // Callers decide whether to try again: a total is out of date by then, a dead letter is not.
-        config.set("message.timeout.ms", ms(limits::KAFKA_REQUEST_TIMEOUT));
-        config.set("linger.ms", ms(limits::KAFKA_LINGER));
-        config.set("compression.type", "lz4");
-        let producer = FutureProducer::from_config_and_context(&config, Context::default())
-            .map_err(|error| LogError::Refuse(format!("the Kafka producer cannot be set up: {error}")))?;
-        Ok(Self { options, broker, producer, usage, usage_partitions, dead_letters })
+        let sender = Arc::new(Sender::start(&options)?);
+        Ok(Self { options, broker, sender, usage, usage_partitions, dead_letters })
     }
 
     /// Publishes totals by key, each replacing the one before; resolves once all are durable.
@@ -95,9 +88,7 @@ impl SideTopics {
     }
 
     async fn send(&self, topic: &Topic, key: &[u8], value: &[u8]) -> Result<(), LogError> {
-        let record = FutureRecord::to(&topic.name).key(key).payload(value);
-        let sent = self.producer.send(record, limits::KAFKA_REQUEST_TIMEOUT).await;
-        sent.map(|_delivery| ()).map_err(|(error, _record)| match error.rdkafka_error_code() {
+        self.sender.send(&topic.name, key, value).await.map_err(|error| match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::MessageSizeTooLarge) => LogError::Refuse(format!(
                 "a record of {} bytes is too large for the Kafka topic {}",
                 value.len(),
