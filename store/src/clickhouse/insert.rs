@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{Field, Schema};
+use arrow::error::ArrowError;
 use arrow::ipc::writer::StreamWriter;
 use bytes::Bytes;
 use flagmint_schemas::rollup::{ContextPage, Role, Table};
@@ -110,15 +111,17 @@ fn into(table: Table, schema: &Schema) -> String {
 
 /// Rows of a table as the body of an insert. Refuses rows that are not of the table, or whose sketches cannot be read.
 fn ready(table: Table, batch: &RecordBatch) -> Result<Ready, StoreError> {
-    let name = table.name();
     check::rows(table, batch)?;
-    let damaged = || StoreError::Refuse(format!("a sketch in table {name} is damaged"));
-    let stored = match table {
-        Table::Contexts if ContextPage::are_in(batch) => batch.clone(),
-        Table::Contexts => ContextPage::closed(batch).map_err(|error| StoreError::Refuse(error.to_string()))?,
-        _ => weighted(table, batch).ok_or_else(damaged)?,
-    };
-    Ok(Ready { table, into: into(table, &stored.schema()), body: body(&stored)? })
+    let damaged = || StoreError::Refuse(format!("a sketch in table {} is damaged", table.name()));
+    let ready = |schema: &Schema, body| Ok(Ready { table, into: into(table, schema), body });
+    match table {
+        Table::Contexts if ContextPage::are_in(batch) => ready(&batch.schema(), body(batch)?),
+        Table::Contexts => {
+            let pages = ContextPage::closed(batch).map_err(|error| StoreError::Refuse(error.to_string()))?;
+            ready(&pages.schema(), body(&pages)?)
+        }
+        _ => ready(&batch.schema(), in_pieces(batch, |piece| weighted(table, &piece).ok_or_else(damaged))?),
+    }
 }
 
 /// The same rows, with its weight before each sketch. Columns are found by name.
@@ -138,19 +141,25 @@ pub(super) fn weighted(table: Table, batch: &RecordBatch) -> Option<RecordBatch>
 
 /// Rows in Arrow's stream format.
 pub(super) fn body(batch: &RecordBatch) -> Result<Bytes, StoreError> {
-    let write = || {
-        // ClickHouse reads keys and counts best when they cannot be null.
-        let fields = batch.schema().fields().iter().map(|field| field.as_ref().clone().with_nullable(false)).collect();
-        let fields: Vec<Field> = fields;
-        let schema = Schema::new(fields);
-        let (rows, bytes) = (batch.num_rows(), batch.get_array_memory_size());
-        let piece = (rows * INSERT_PIECE_BYTES / bytes.max(1)).clamp(1, rows.max(1));
-        let mut writer = StreamWriter::try_new(Vec::with_capacity(bytes + bytes / 16), &schema)?;
-        for start in (0..rows).step_by(piece) {
-            writer.write(&batch.slice(start, piece.min(rows - start)))?;
-        }
-        writer.finish()?;
-        writer.into_inner()
-    };
-    write().map(Bytes::from).map_err(|error| StoreError::Refuse(format!("rows that cannot be sent: {error}")))
+    in_pieces(batch, Ok)
+}
+
+/// The same, with what becomes of each piece of them.
+fn in_pieces(
+    batch: &RecordBatch,
+    made: impl Fn(RecordBatch) -> Result<RecordBatch, StoreError>,
+) -> Result<Bytes, StoreError> {
+    let unsendable = |error: ArrowError| StoreError::Refuse(format!("rows that cannot be sent: {error}"));
+    // ClickHouse reads keys and counts best when they cannot be null.
+    let fields = batch.schema().fields().iter().map(|field| field.as_ref().clone().with_nullable(false)).collect();
+    let fields: Vec<Field> = fields;
+    let (rows, bytes) = (batch.num_rows(), batch.get_array_memory_size());
+    let piece = (rows * INSERT_PIECE_BYTES / bytes.max(1)).clamp(1, rows.max(1));
+    let room = Vec::with_capacity(bytes + bytes / 16);
+    let mut writer = StreamWriter::try_new(room, &Schema::new(fields)).map_err(unsendable)?;
+    for start in (0..rows).step_by(piece) {
+        let made = made(batch.slice(start, piece.min(rows - start)))?;
+        writer.write(&made).map_err(unsendable)?;
+    }
+    writer.into_inner().map(Bytes::from).map_err(unsendable)
 }

@@ -14,7 +14,10 @@ const WEIGHT_LEN: usize = 8;
 
 /// Puts its weight before each sketch; `None` if one cannot be read.
 pub(super) fn weighted(role: Role, sketches: &BinaryArray) -> Option<BinaryArray> {
-    let mut bytes = Vec::with_capacity(sketches.value_data().len() + WEIGHT_LEN * sketches.len());
+    // Of these sketches alone: they may be a piece of many.
+    let offsets = sketches.value_offsets();
+    let len = offsets.last()?.abs_diff(*offsets.first()?) as usize;
+    let mut bytes = Vec::with_capacity(len + WEIGHT_LEN * sketches.len());
     let mut ends = Vec::with_capacity(sketches.len() + 1);
     ends.push(0);
     for stored in sketches.iter().flatten() {
