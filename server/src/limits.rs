@@ -65,6 +65,9 @@ pub const DEAD_LETTER_PAUSE: Duration = Duration::from_secs(1);
 /// question of some milliseconds.
 pub const USAGE_TOTALS_INTERVAL: Duration = Duration::from_millis(250);
 
+/// How far folding is behind when they are asked for less often, and how often then: they are that old anyway, and the store has enough to do.
+pub const USAGE_TOTALS_BEHIND: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(1));
+
 /// First and longest wait before a log that failed for good is opened again.
 pub const REOPEN_WAIT: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 

@@ -1,16 +1,18 @@
 //! What each organization has used this month, published for whoever enforces limits: the very sums that billing shows.
 //!
-//! One aggregator, the one that has the first partition, asks the store four times a second and publishes what changed, keyed by organization
+//! One aggregator, the one that has the first partition, asks the store four times a second, once a second while folding is behind, and publishes what changed, keyed by organization
 //! and month: `{"organization","month","api_calls","connections","track_events"}`. Totals only grow; while two aggregators publish, an older one may
 //! come later, so a follower keeps the greatest.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use bytes::Bytes;
 use chrono::{DateTime, Datelike as _, Months, NaiveDate, Utc};
 use flagmint_aggregator::Status;
 use flagmint_log::kafka::SideTopics;
+use flagmint_log::wall_clock_us;
 use flagmint_schemas::ids::OrganizationId;
 use flagmint_schemas::rollup::{CellValue, Table};
 use flagmint_store::{Period, RollupQuery, RollupStore, Rows};
@@ -20,7 +22,7 @@ use tracing::debug;
 
 use super::maintenance::every;
 use super::process::Assembly;
-use crate::limits::USAGE_TOTALS_INTERVAL;
+use crate::limits::{USAGE_TOTALS_BEHIND, USAGE_TOTALS_INTERVAL};
 
 /// The meters of one organization in one month.
 type Meters = [u64; 3];
@@ -35,10 +37,15 @@ pub fn start<S: RollupStore>(
     statuses: watch::Receiver<Status>,
 ) {
     let published = Arc::new(tokio::sync::Mutex::new(HashMap::new()));
+    let asked = Arc::new(Mutex::new(None));
     every(assembly, USAGE_TOTALS_INTERVAL, move || {
         let (store, topics, published) = (Arc::clone(&store), topics.clone(), Arc::clone(&published));
         let is_mine = statuses.borrow().partition(0).is_some();
+        let is_due = is_due(&asked, statuses.borrow().complete_through_us());
         async move {
+            if !is_due {
+                return;
+            }
             let mut published = published.lock().await;
             if !is_mine {
                 // Another one publishes; what it said is not known here.
@@ -49,6 +56,18 @@ pub fn start<S: RollupStore>(
             }
         }
     });
+}
+
+/// Whether it is time to ask: what is far behind anyway is asked for less often. Takes note of it.
+fn is_due(asked: &Mutex<Option<Instant>>, complete_through_us: Option<i64>) -> bool {
+    let is_fresh =
+        complete_through_us.is_some_and(|to_us| wall_clock_us() - to_us < USAGE_TOTALS_BEHIND.0.as_micros() as i64);
+    let mut asked = asked.lock().unwrap_or_else(PoisonError::into_inner);
+    let is_due = is_fresh || asked.is_none_or(|at| at.elapsed() >= USAGE_TOTALS_BEHIND.1);
+    if is_due {
+        *asked = Some(Instant::now());
+    }
+    is_due
 }
 
 async fn publish<S: RollupStore>(
