@@ -1,5 +1,8 @@
 //! Micro-benchmarks, generators and the side-by-side harness.
 
+pub mod batches;
+pub mod events;
+
 use flagmint_schemas::batch::Caller;
 use flagmint_schemas::decision::{Transport, Trigger};
 use flagmint_schemas::ids::KeyId;

@@ -4,11 +4,10 @@
 //! `json200` (200 lines a record), `arrow1000` (1,000 rows of an Arrow stream a record). The events are the same in every form: same seed. What
 //! then counts them is started by `benches/peers/pipeline/compare`, which also provides the Kafka named in FLAGMINT_TEST_KAFKA.
 
-mod events;
 mod flagmint;
 mod rival;
 
-use events::Events;
+use flagmint_benches::events::Events;
 
 #[tokio::main(worker_threads = 1)]
 async fn main() {

@@ -12,7 +12,7 @@ use rdkafka::config::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
-use crate::events::{Event, Events, PARTITIONS};
+use flagmint_benches::events::{Event, Events, PARTITIONS};
 
 fn organization(event: &Event) -> String {
     format!("org-{:04}", event.environment / 8)

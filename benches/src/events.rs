@@ -2,8 +2,11 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+/// Environments that decide in turn, by chance.
 pub const ENVIRONMENTS: u64 = 20;
+/// Flags of each.
 pub const FLAGS: usize = 200;
+/// Partitions of the log that they are spread over.
 pub const PARTITIONS: u32 = 4;
 const SPAN_US: u64 = 600_000_000;
 
@@ -12,11 +15,17 @@ const SPAN_US: u64 = 600_000_000;
 pub struct Event {
     /// Which call it is part of.
     pub call: u64,
+    /// When it happened, microseconds.
     pub time_us: i64,
+    /// Number of its environment.
     pub environment: u64,
+    /// Number of its flag in the environment.
     pub flag: usize,
+    /// Number of its variation of the flag.
     pub variation: u64,
+    /// Number of the user it was made for.
     pub user: u64,
+    /// Latency of its call.
     pub latency_us: u32,
 }
 
@@ -25,7 +34,9 @@ pub struct Event {
 pub struct Random(pub u64);
 
 impl Random {
-    pub fn next(&mut self) -> u64 {
+    /// The next number.
+    #[expect(clippy::should_implement_trait, reason = "it never ends")]
+    pub const fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -57,6 +68,8 @@ pub struct Events {
 }
 
 impl Events {
+    /// So many in all, so many a call, by so many users of each environment.
+    #[must_use]
     pub fn new(total: u64, per_call: u64, users: u64) -> Self {
         let mut sum = 0.0;
         let sums: Vec<f64> = (1..=FLAGS)
