@@ -20,6 +20,8 @@ const HALF: usize = REGISTERS / 2;
 const EXCEPTION: u8 = 15;
 const EXCEPTION_LEN: usize = 3;
 const ENTRY_LEN: usize = 2;
+/// More than this many entries are longer than half a byte for each register.
+const ENTRIES_MAX: usize = HALF / ENTRY_LEN;
 
 /// The stored form of a sketch, given by its registers.
 #[must_use]
@@ -39,10 +41,7 @@ pub fn encode(registers: &[u8; REGISTERS]) -> Vec<u8> {
     let mut out = Vec::with_capacity(1 + sparse_len.min(halves_len));
     if sparse_len <= halves_len {
         out.push(SPARSE);
-        out.extend_from_slice(&entries.to_le_bytes());
-        for (index, value) in above_zero(registers).filter(|(_, value)| *value < EXCEPTION) {
-            out.extend_from_slice(&(index | u16::from(value) << 12).to_le_bytes());
-        }
+        push_entries(registers, entries, &mut out);
     } else {
         let (lower, upper) = registers.split_at(HALF);
         let half = |value: &u8| (*value).min(EXCEPTION);
@@ -50,20 +49,43 @@ pub fn encode(registers: &[u8; REGISTERS]) -> Vec<u8> {
         out.extend(lower.iter().zip(upper).map(|(lower, upper)| half(lower) | half(upper) << 4));
     }
     if exceptions > 0 {
-        for (index, value) in above_zero(registers).filter(|(_, value)| *value >= EXCEPTION) {
-            let [low, high] = index.to_le_bytes();
-            out.extend_from_slice(&[low, high, value]);
-        }
+        push_exceptions(registers, &mut out);
     }
     out
 }
 
-/// The registers that are not 0, with their values.
-fn above_zero(registers: &[u8; REGISTERS]) -> impl Iterator<Item = (u16, u8)> {
-    // Eight at a time, since nearly all are 0 where this takes long.
-    let eights = registers.as_chunks::<8>().0.iter().zip((0u16..).step_by(8));
-    let eights = eights.filter(|(values, _)| u64::from_le_bytes(**values) != 0);
-    eights.flat_map(|(values, first)| (first..).zip(values.iter().copied())).filter(|(_, value)| *value > 0)
+/// Eight registers at a time, each eight with the number of the first.
+fn eights(registers: &[u8; REGISTERS]) -> impl Iterator<Item = (&[u8; 8], u16)> {
+    registers.as_chunks::<8>().0.iter().zip((0u16..).step_by(8))
+}
+
+/// Appends the number of registers above 0 that are no exceptions, and those.
+fn push_entries(registers: &[u8; REGISTERS], count: u16, out: &mut Vec<u8>) {
+    out.extend_from_slice(&count.to_le_bytes());
+    // Each is written, and the next one over it unless it was an entry: which are cannot be foretold.
+    let (mut entries, mut used) = ([[0; ENTRY_LEN]; ENTRIES_MAX + 1], 0);
+    for (values, first) in eights(registers) {
+        if *values == [0; 8] {
+            continue;
+        }
+        for (value, index) in values.iter().zip(first..) {
+            entries[used] = (index | u16::from(*value) << 12).to_le_bytes();
+            used += usize::from((1..EXCEPTION).contains(value));
+        }
+    }
+    out.extend_from_slice(entries[..used].as_flattened());
+}
+
+fn push_exceptions(registers: &[u8; REGISTERS], out: &mut Vec<u8>) {
+    for (values, first) in eights(registers) {
+        if values.iter().fold(0, |greatest, value| greatest.max(*value)) < EXCEPTION {
+            continue;
+        }
+        for (value, index) in values.iter().zip(first..).filter(|(value, _)| **value >= EXCEPTION) {
+            let [low, high] = index.to_le_bytes();
+            out.extend_from_slice(&[low, high, *value]);
+        }
+    }
 }
 
 /// The sum of a stored sketch's registers, which grows whenever one of them does.
