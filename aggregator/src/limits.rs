@@ -41,6 +41,10 @@ pub const DEAD_LETTER_BYTES: usize = 64 * 1024;
 /// Kinds of calls (source, minute, counted or not) of one batch whose look-up tables are kept at once; honest batches have one to four.
 pub const BATCH_CLASSES: usize = 16;
 
+/// Kinds of calls of one environment whose cells are remembered from one batch to the next, by outcome: the minute that most are of, and the one before, counted or
+/// not. Some 100 bytes for each outcome that has cells.
+pub const RECENT_CLASSES: usize = 4;
+
 /// Bytes read from one partition at a time: some 100 batches, so that reading costs little per record and all partitions
 /// together stay within tens of megabytes.
 pub const READ_BYTES: usize = 4 * 1024 * 1024;

@@ -10,11 +10,11 @@ use flagmint_schemas::decision::{Reason, Trigger};
 use flagmint_schemas::ids::{FlagId, RuleId, VariationId};
 use flagmint_schemas::rollup::{counting, measure};
 use flagmint_schemas::sketch::latency::bucket_of;
-use uuid::Uuid;
 
-use super::chunk::{Chunk, Context};
+use super::chunk::{Chunk, Context, DecisionSlots};
 use super::hash;
-use super::keys::{Client, ContextKey, DecisionKey, UsageKey};
+use super::keys::{ClassKey, Client, ContextKey, DecisionKey, UsageKey};
+use super::outcomes::OutcomeKey;
 use super::profile::{Profile, Sighting};
 use super::sightings::{SeenContexts, Sightings};
 use super::sums::Sums;
@@ -39,6 +39,22 @@ pub(super) struct Scratch {
     /// How many of `classes` are in use.
     used: usize,
     sums: Sums,
+    /// By outcome: its key's hash, and its number in the chunk, `ABSENT` if it has none yet.
+    outcome_hashes: Vec<u64>,
+    outcome_numbers: Vec<u32>,
+    /// Columns of histograms whose count has just been carried over; empty between calls.
+    carried: Vec<u32>,
+    named: Vec<Named>,
+}
+
+/// Sightings on their way to the cell of their context.
+#[derive(Debug)]
+struct Named {
+    /// Of the batch's contexts.
+    row: usize,
+    sightings: Sightings,
+    key: ContextKey,
+    hash: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -48,14 +64,6 @@ struct CallerSlots {
     client: u32,
     measure: u8,
     is_counted: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct ClassKey {
-    source: u32,
-    measure: u8,
-    is_counted: bool,
-    minute_us: i64,
 }
 
 #[derive(Debug)]
@@ -80,6 +88,8 @@ pub(super) fn fold(
     scratch.callers.resize(view.callers().len(), None);
     scratch.used = 0;
     scratch.sums.start(view.outcomes().len());
+    let known = &chunk.outcomes[environment as usize];
+    known.find_all(view.outcomes(), &mut scratch.outcome_hashes, &mut scratch.outcome_numbers);
     let totals = Totals::default();
     let mut fold =
         BatchFold { view, environment, append_time_us, chunk, scratch, today: None, last_kind: None, totals };
@@ -230,22 +240,31 @@ impl BatchFold<'_> {
 
         let rows = outcomes.len() as u64;
         let (latency_us, evaluation_ns) = (u64::from(call.latency_us), u64::from(call.evaluation_ns));
-        let &Class { key, histograms, uniques, .. } = &self.scratch.classes[class];
+        let &Class { histograms, uniques, .. } = &self.scratch.classes[class];
         let sums = self.scratch.sums.of_class(class);
         sums[first as usize].evaluation_ns += evaluation_ns % rows;
         let share_ns = evaluation_ns / rows;
+        // What is not asked for goes to nobody's columns, so that there is one loop for all.
+        let bucket = bucket_of(latency_us);
+        let histogram_row = self.chunk.histograms.row(histograms, bucket);
+        let mut unique_row = self.chunk.uniques.row(uniques, mark);
         for (&outcome, &count) in outcomes.iter().zip(counts) {
             let sum = &mut sums[outcome as usize];
             sum.count += u64::from(count);
             sum.latency_us += u64::from(count) * latency_us;
             sum.evaluation_ns += share_ns;
+            let in_bucket = &mut histogram_row[sum.histogram as usize];
+            let (total, is_carried) = in_bucket.overflowing_add(count);
+            *in_bucket = total;
+            if is_carried {
+                self.scratch.carried.push(sum.histogram);
+            }
+            unique_row.raise(sum.unique);
         }
-        if key.measure == measure::SERVED {
-            let columns = outcomes.iter().map(|outcome| sums[*outcome as usize].histogram);
-            self.chunk.histograms.count(histograms, bucket_of(latency_us), columns.zip(counts.iter().copied()));
-        }
-        if let (Some(mark), true) = (mark, key.is_counted) {
-            self.chunk.uniques.raise(uniques, mark, outcomes.iter().map(|outcome| sums[*outcome as usize].unique));
+        let raised = unique_row.finish();
+        self.chunk.uniques.raised(uniques, mark, raised);
+        for column in self.scratch.carried.drain(..) {
+            self.chunk.histograms.carry(histograms, column, bucket);
         }
     }
 
@@ -260,27 +279,41 @@ impl BatchFold<'_> {
     }
 
     fn open_sum(&mut self, class: usize, outcome: u32) {
-        let (outcomes, row) = (self.view.outcomes(), outcome as usize);
+        let row = outcome as usize;
         let key = self.scratch.classes[class].key;
-        let counting = match (outcomes.analytics_enabled()[row] == 1, key.is_counted) {
+        let number = self.scratch.outcome_numbers[row];
+        let known = self.chunk.outcomes[self.environment as usize].slots(&key, number);
+        let slots = known.unwrap_or_else(|| self.look_up(&key, row));
+        self.scratch.sums.open(class, outcome, slots, (key.measure, self.view.outcomes().reason()[row]));
+    }
+
+    /// Where decisions of a class with an outcome go.
+    #[cold]
+    fn look_up(&mut self, class: &ClassKey, row: usize) -> DecisionSlots {
+        let outcome = OutcomeKey::of_rows(self.view.outcomes())(row);
+        let counting = match (outcome.analytics_enabled, class.is_counted) {
             (false, _) => counting::HIDDEN,
             (true, false) => counting::UNCOUNTED,
             (true, true) => counting::COUNTED,
         };
-        let reason = outcomes.reason()[row];
+        let OutcomeKey { flag, variation, rule, reason, error_code, .. } = outcome;
         let slots = self.chunk.decision_slots(DecisionKey {
             environment: self.environment,
-            source: key.source,
-            flag: FlagId(Uuid::from_bytes(outcomes.flag()[row])),
-            variation: VariationId(Uuid::from_bytes(outcomes.variation()[row])),
-            rule: RuleId(Uuid::from_bytes(outcomes.rule()[row])),
-            minute_us: key.minute_us,
+            source: class.source,
+            flag,
+            variation,
+            rule,
+            minute_us: class.minute_us,
             reason,
-            error_code: outcomes.error_code()[row],
-            measure: key.measure,
+            error_code,
+            measure: class.measure,
             counting,
         });
-        self.scratch.sums.open(class, outcome, slots, (key.measure, reason));
+        let outcomes = &mut self.chunk.outcomes[self.environment as usize];
+        let number = outcomes.number(self.scratch.outcome_hashes[row], outcome);
+        self.scratch.outcome_numbers[row] = number;
+        outcomes.remember(class, number, slots);
+        slots
     }
 
     /// Brings what the classes hold into the cells, and empties them.
@@ -288,42 +321,58 @@ impl BatchFold<'_> {
         for (target, sum) in self.scratch.sums.drain() {
             self.chunk.add(&target, &sum);
         }
+        let mut named = std::mem::take(&mut self.scratch.named);
         for class in 0..self.scratch.used {
             let mut contexts = std::mem::take(&mut self.scratch.classes[class].contexts);
             let key = self.scratch.classes[class].key;
-            for (row, sightings) in contexts.drain() {
-                self.sighted(key, row as usize, sightings);
-            }
+            // All of them are looked for before the first is needed, so that memory is waited for once.
+            named.extend(contexts.drain().filter_map(|(row, sightings)| self.named(key, row as usize, sightings)));
+            let touched = named.iter().fold(0, |all, named| all ^ self.chunk.contexts.touch(named.hash));
+            std::hint::black_box(touched);
+            named.drain(..).for_each(|named| self.sighted(named));
             self.scratch.classes[class].contexts = contexts;
         }
+        self.scratch.named = named;
     }
 
-    /// Notes the call's context; returns the mark of its user key if it has one.
-    fn context(&mut self, class: usize, call: &CallRow, evaluations: u64) -> Option<Mark> {
+    /// Notes the call's context; returns the mark of its user key.
+    fn context(&mut self, class: usize, call: &CallRow, evaluations: u64) -> Mark {
         if call.context == Call::NO_CONTEXT {
-            return None;
+            return Mark::NONE;
         }
         let class = &mut self.scratch.classes[class];
         if let Some(before) = class.contexts.add(call.context, evaluations, call.time_us, call.caller.client) {
             let key = class.key;
-            self.sighted(key, call.context as usize, before);
+            if let Some(named) = self.named(key, call.context as usize, before) {
+                self.sighted(named);
+            }
         }
-        let user_hash = self.view.contexts().user_hash()[call.context as usize];
-        (user_hash != 0).then(|| Mark::of(user_hash))
+        match self.view.contexts().user_hash()[call.context as usize] {
+            0 => Mark::NONE,
+            user_hash => Mark::of(user_hash),
+        }
     }
 
-    /// Brings what a class saw of a context into its cell and into the environment's distinct contexts.
-    fn sighted(&mut self, class: ClassKey, row: usize, sightings: Sightings) {
+    /// The cell that what a class saw of a context goes to. Without a key it cannot be told from others: it is counted, and has no cell.
+    fn named(&mut self, class: ClassKey, row: usize, sightings: Sightings) -> Option<Named> {
         let contexts = self.view.contexts();
         let key = &contexts.key()[row];
-        // A context without a key cannot be told from others, so it has no cell of its own.
         if key.is_none() {
             let user_hash = contexts.user_hash()[row];
             if user_hash != 0 {
                 self.distinct(user_hash);
             }
-            return;
+            return None;
         }
+        let (environment, kind, key) = (self.environment, self.kind(row), key.clone());
+        let key = ContextKey { environment, source: class.source, kind, day_us: day_of(class.minute_us), key };
+        let hash = self.chunk.contexts.hash(&key);
+        Some(Named { row, sightings, key, hash })
+    }
+
+    /// Brings what a class saw of a context into its cell and into the environment's distinct contexts.
+    fn sighted(&mut self, Named { row, sightings, key, hash }: Named) {
+        let contexts = self.view.contexts();
         let Sightings { evaluations, first_us, last_us, client } = sightings;
         let sighting = Sighting {
             seen_us: last_us,
@@ -331,14 +380,14 @@ impl BatchFold<'_> {
             omitted: contexts.attributes_omitted()[row],
             client,
         };
-        let (environment, kind, key) = (self.environment, self.kind(row), key.clone());
-        let name = ContextKey { environment, source: class.source, kind, day_us: day_of(class.minute_us), key };
-        let slot = self.chunk.contexts.slot_with(name, || Context::new(first_us, last_us, Profile::new(sighting)));
-        let context = self.chunk.contexts.change(slot);
+        let chunk = &mut *self.chunk;
+        let new = || Context::new(first_us, last_us, Profile::new(sighting, &mut chunk.attributes));
+        let slot = chunk.contexts.slot_hashed(hash, key, new);
+        let context = chunk.contexts.change(slot);
         context.evaluations += evaluations;
         context.first_seen_us = context.first_seen_us.min(first_us);
         context.last_seen_us = context.last_seen_us.max(last_us);
-        context.profile.update(sighting, &self.chunk.clients);
+        context.profile.update(sighting, &chunk.clients, &mut chunk.attributes);
         let today_us = day_of(self.append_time_us);
         if std::mem::replace(&mut context.distinct_day_us, today_us) != today_us {
             self.distinct(match &contexts.key()[row] {

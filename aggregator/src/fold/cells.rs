@@ -1,10 +1,9 @@
 //! A set of cells of one table: found by key, updated by slot number, and emitted when they have changed.
 
-use std::hash::Hash;
-
-use indexmap::IndexSet;
+use std::hash::{BuildHasher, Hash};
 
 use super::hash::Seeded;
+use super::index::Index;
 
 /// Stands for "no slot looked up yet".
 pub(super) const ABSENT: u32 = u32::MAX;
@@ -12,7 +11,9 @@ pub(super) const ABSENT: u32 = u32::MAX;
 /// Cells in the order of their creation, so that the same records always give the same rows in the same order.
 #[derive(Debug)]
 pub(super) struct Cells<K, V> {
-    keys: IndexSet<K, Seeded>,
+    hashing: Seeded,
+    index: Index,
+    keys: Vec<K>,
     /// Apart from the keys, which are wider and looked at once per batch: what every decision touches stays in the caches.
     slots: Vec<Slot<V>>,
     dirty: Vec<u32>,
@@ -27,7 +28,7 @@ struct Slot<V> {
 impl<K: Hash + Eq, V> Cells<K, V> {
     /// No cells.
     pub fn new(hashing: Seeded) -> Self {
-        Self { keys: IndexSet::with_hasher(hashing), slots: Vec::new(), dirty: Vec::new() }
+        Self { hashing, index: Index::EMPTY, keys: Vec::new(), slots: Vec::new(), dirty: Vec::new() }
     }
 
     /// How many there are.
@@ -35,18 +36,40 @@ impl<K: Hash + Eq, V> Cells<K, V> {
         self.slots.len()
     }
 
+    /// The hash by which a key is found.
+    #[inline]
+    pub fn hash(&self, key: &K) -> u64 {
+        self.hashing.hash_one(key)
+    }
+
+    /// Fetches what is looked at first when a key with this hash is looked for; see [`Index::touch`].
+    #[inline]
+    pub fn touch(&self, hash: u64) -> u64 {
+        self.index.touch(hash)
+    }
+
     /// The slot of a key, made with `value` if new.
     pub fn slot_with(&mut self, key: K, value: impl FnOnce() -> V) -> u32 {
-        let (slot, is_new) = self.keys.insert_full(key);
-        if is_new {
-            self.slots.push(Slot { value: value(), is_dirty: false });
+        self.slot_hashed(self.hash(&key), key, value)
+    }
+
+    /// The same, for a key whose hash is known.
+    #[inline]
+    pub fn slot_hashed(&mut self, hash: u64, key: K, value: impl FnOnce() -> V) -> u32 {
+        let keys = &self.keys;
+        if let Some(slot) = self.index.find(hash, |slot| keys[slot as usize] == key) {
+            return slot;
         }
-        slot as u32
+        let slot = self.slots.len() as u32;
+        self.index.insert(hash, slot);
+        self.keys.push(key);
+        self.slots.push(Slot { value: value(), is_dirty: false });
+        slot
     }
 
     /// The slot of a key, if there is one.
     pub fn find(&self, key: &K) -> Option<u32> {
-        self.keys.get_index_of(key).map(|slot| slot as u32)
+        self.index.find(self.hash(key), |slot| self.keys[slot as usize] == *key)
     }
 
     /// The value in a slot, to be changed: the cell will be emitted.

@@ -8,7 +8,9 @@ use super::cells::{ABSENT, Cells};
 use super::hash::Seeded;
 use super::histograms::{self, Histograms};
 use super::keys::{Client, ContextKey, DecisionKey, Environment, FlagKey, LatencyKey, LedgerKey, TotalKey, UsageKey};
+use super::outcomes::Outcomes;
 use super::profile::Profile;
+use super::shared_texts::SharedTexts;
 use super::sums::{Sum, Target};
 use super::time::{day_of, hour_of, minute_of};
 use super::uniques::{self, Uniques};
@@ -33,6 +35,18 @@ pub(super) struct DecisionSlots {
     pub histogram: u32,
     /// Column on the board of the environment's day; nobody's if they do not count in analytics.
     pub unique: u32,
+}
+
+impl DecisionSlots {
+    /// Not looked up yet.
+    pub const UNKNOWN: Self = Self {
+        decision: ABSENT,
+        latency: ABSENT,
+        flag: ABSENT,
+        total: ABSENT,
+        histogram: histograms::NOBODY,
+        unique: uniques::NOBODY,
+    };
 }
 
 /// Latencies of one flag in one minute.
@@ -118,6 +132,8 @@ pub(super) struct Chunk {
     pub environments: IndexSet<Environment, Seeded>,
     pub texts: IndexSet<Box<str>, Seeded>,
     pub clients: IndexSet<Client, Seeded>,
+    /// By environment.
+    pub outcomes: Vec<Outcomes>,
     pub decisions: Cells<DecisionKey, Decisions>,
     pub latency: Cells<LatencyKey, Latency>,
     pub histograms: Histograms,
@@ -126,6 +142,8 @@ pub(super) struct Chunk {
     pub usage: Cells<UsageKey, Usage>,
     pub uniques: Uniques,
     pub contexts: Cells<ContextKey, Context>,
+    /// Attributes of contexts.
+    pub attributes: SharedTexts,
     pub ledger: Cells<LedgerKey, Ledger>,
 }
 
@@ -142,6 +160,7 @@ impl Chunk {
             environments: IndexSet::with_hasher(hashing),
             texts: IndexSet::with_hasher(hashing),
             clients: IndexSet::with_hasher(hashing),
+            outcomes: Vec::new(),
             decisions: Cells::new(hashing),
             latency: Cells::new(hashing),
             histograms: Histograms::new(hashing),
@@ -150,6 +169,7 @@ impl Chunk {
             usage: Cells::new(hashing),
             uniques: Uniques::new(hashing),
             contexts: Cells::new(hashing),
+            attributes: SharedTexts::new(hashing),
             ledger: Cells::new(hashing),
         }
     }
@@ -175,7 +195,11 @@ impl Chunk {
 
     /// The number of an environment.
     pub fn environment(&mut self, environment: Environment) -> u32 {
-        self.environments.insert_full(environment).0 as u32
+        let (number, is_new) = self.environments.insert_full(environment);
+        if is_new {
+            self.outcomes.push(Outcomes::new(Seeded(self.id.epoch)));
+        }
+        number as u32
     }
 
     /// The number of a text.
@@ -202,14 +226,7 @@ impl Chunk {
             return self.decisions.get(decision).1.slots;
         }
         let DecisionKey { environment, flag, variation, minute_us, counting, .. } = key;
-        let mut slots = DecisionSlots {
-            decision: self.decisions.len() as u32,
-            latency: ABSENT,
-            flag: ABSENT,
-            total: ABSENT,
-            histogram: histograms::NOBODY,
-            unique: uniques::NOBODY,
-        };
+        let mut slots = DecisionSlots { decision: self.decisions.len() as u32, ..DecisionSlots::UNKNOWN };
         if !flag.is_none() {
             let hour_us = hour_of(minute_us);
             slots.flag = self.flags.slot(FlagKey { environment, counting, flag, hour_us });

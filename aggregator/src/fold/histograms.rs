@@ -7,15 +7,13 @@ use flagmint_schemas::sketch::latency::{self, BUCKETS};
 use indexmap::IndexMap;
 
 use super::hash::Seeded;
-use super::lanes::{LANES, Lanes};
+use super::lanes::Lanes;
 
 /// Stands for the histogram that nobody asks for: decisions without a latency go there, so that all go the same way.
 pub(super) const NOBODY: u32 = 0;
 
 /// How what goes there counts: in no sum.
 const NO_COUNTING: u8 = u8::MAX;
-
-type Block = Lanes<u32, { BUCKETS / 64 }>;
 
 /// Where a histogram is.
 #[derive(Clone, Copy, Debug)]
@@ -37,24 +35,16 @@ pub(super) struct Histograms {
 struct Board {
     /// By column: how its decisions count in analytics.
     countings: Vec<u8>,
-    blocks: Vec<Block>,
+    counts: Lanes<u32, { BUCKETS / 64 }>,
 }
 
 impl Board {
     fn add(&mut self, counting: u8) -> u32 {
-        let column = self.countings.len() as u32;
+        let column = self.countings.len();
         self.countings.push(counting);
-        let (block, lane) = place(column);
-        if block == self.blocks.len() {
-            self.blocks.push(Block::default());
-        }
-        self.blocks[block].widen_to(lane);
-        column
+        self.counts.widen_to(column);
+        column as u32
     }
-}
-
-const fn place(column: u32) -> (usize, usize) {
-    (column as usize / LANES, column as usize % LANES)
 }
 
 impl Histograms {
@@ -68,7 +58,7 @@ impl Histograms {
         let entry = self.boards.entry((environment, minute_us));
         let number = entry.index() as u32;
         entry.or_insert_with(|| {
-            let mut board = Board { countings: Vec::new(), blocks: Vec::new() };
+            let mut board = Board { countings: Vec::new(), counts: Lanes::default() };
             board.add(NO_COUNTING);
             board
         });
@@ -81,36 +71,29 @@ impl Histograms {
         Place { board, column: self.boards[board as usize].add(counting) }
     }
 
-    /// Adds values in one bucket to several histograms, each given by its column with the number of values.
+    /// The counts of all columns of a board in one bucket, to be added to. Those that pass 2^32 are told to [`Self::carry`].
     #[inline]
-    pub fn count(&mut self, board: u32, bucket: u16, columns: impl Iterator<Item = (u32, u32)>) {
-        let blocks = &mut self.boards[board as usize].blocks;
-        let (mut current, mut row) = (0, blocks[0].row(bucket.into()));
-        for (column, count) in columns {
-            let (block, lane) = place(column);
-            if block != current {
-                (current, row) = (block, blocks[block].row(bucket.into()));
-            }
-            let (sum, is_carried) = row[lane].overflowing_add(count);
-            row[lane] = sum;
-            if is_carried {
-                *self.carries.entry((board, column, bucket)).or_default() += 1;
-            }
-        }
+    pub fn row(&mut self, board: u32, bucket: u16) -> &mut [u32] {
+        self.boards[board as usize].counts.row(bucket.into())
+    }
+
+    /// Takes note that a count passed 2^32.
+    #[cold]
+    pub fn carry(&mut self, board: u32, column: u32, bucket: u16) {
+        *self.carries.entry((board, column, bucket)).or_default() += 1;
     }
 
     /// The stored forms of histograms, in the order of `places`.
     pub fn encode(&self, places: &[Place]) -> Vec<Vec<u8>> {
         let mut encoded = vec![latency::Writer::default(); places.len()];
-        let block_of = |at: usize| (places[at].board, place(places[at].column).0);
         let mut order: Vec<usize> = (0..places.len()).collect();
-        order.sort_by_key(|at| block_of(*at));
-        for neighbours in order.chunk_by(|a, b| block_of(*a) == block_of(*b)) {
-            let (board, block) = block_of(neighbours[0]);
-            for (bucket, row) in self.boards[board as usize].blocks[block].rows() {
+        order.sort_by_key(|at| places[*at].board);
+        for neighbours in order.chunk_by(|a, b| places[*a].board == places[*b].board) {
+            let board = places[neighbours[0]].board;
+            for (bucket, row) in self.boards[board as usize].counts.rows() {
                 for &at in neighbours {
                     let column = places[at].column;
-                    let count = self.carried(board, column, bucket) | u64::from(row[place(column).1]);
+                    let count = self.carried(board, column, bucket) | u64::from(row[column as usize]);
                     if count > 0 {
                         encoded[at].push(bucket, count);
                     }
@@ -125,11 +108,9 @@ impl Histograms {
         let mut dense = vec![0; BUCKETS];
         let encode = |&(number, counting): &(u32, u8)| {
             let board = &self.boards[number as usize];
-            for (block, countings) in board.blocks.iter().zip(board.countings.chunks(LANES)) {
-                for (bucket, row) in block.rows() {
-                    let of = |(count, of): (&u32, &u8)| if *of == counting { u64::from(*count) } else { 0 };
-                    dense[usize::from(bucket)] += row.iter().zip(countings).map(of).sum::<u64>();
-                }
+            for (bucket, row) in board.counts.rows() {
+                let of = |(count, of): (&u32, &u8)| if *of == counting { u64::from(*count) } else { 0 };
+                dense[usize::from(bucket)] += row.iter().zip(&board.countings).map(of).sum::<u64>();
             }
             for (&(of, column, bucket), carries) in &self.carries {
                 if of == number && board.countings[column as usize] == counting {

@@ -114,12 +114,36 @@ pub(super) struct LedgerKey {
     pub hour_us: i64,
 }
 
+/// What calls have in common whose decisions go to the same cells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ClassKey {
+    pub source: u32,
+    pub measure: u8,
+    pub is_counted: bool,
+    pub minute_us: i64,
+}
+
 /// A context of one day.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ContextKey {
     pub environment: u32,
     pub source: u32,
     pub kind: u32,
     pub day_us: i64,
     pub key: flagmint_schemas::context_key::ContextKey,
+}
+
+/// Looked up for nearly every call; of a pseudonym, which is a keyed hash itself, half is enough.
+impl Hash for ContextKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        use flagmint_schemas::context_key::ContextKey as Key;
+
+        state.write_u64(u64::from(self.environment) << 32 | u64::from(self.source));
+        state.write_u64(self.day_us.cast_unsigned().rotate_left(16) ^ u64::from(self.kind));
+        match &self.key {
+            Key::Pseudonym(pseudonym) => state.write_u64(pseudonym.bits()),
+            Key::Text(text) => state.write(text.as_bytes()),
+            Key::None => {}
+        }
+    }
 }

@@ -4,13 +4,13 @@
 //! all flags that it decides. Kept sketch by sketch, each of those would be a cache line of its own, and thousands of flags are in no cache;
 //! kept by row they are one or two lines. Rows that nobody touched take no memory.
 
-/// Columns side by side at most: a row of bytes is then one cache line.
+/// Columns that are taken out together: of a row of bytes, one cache line.
 pub(super) const LANES: usize = 64;
 
 /// Rows whose places are kept together.
 const PAGE: usize = 64;
 
-/// Up to [`LANES`] columns of `PAGES * 64` numbers.
+/// Any number of columns of `PAGES * 64` numbers.
 #[derive(Debug)]
 pub(super) struct Lanes<T, const PAGES: usize> {
     /// Index into `pages` plus one; 0 where no row is touched.
@@ -19,7 +19,7 @@ pub(super) struct Lanes<T, const PAGES: usize> {
     pages: Vec<[u16; PAGE]>,
     /// Rows of `width` values in the order they were touched.
     values: Vec<T>,
-    /// A power of two, so that few columns take little memory.
+    /// Room for columns: a power of two up to [`LANES`], so that few of them take little memory, then a multiple of that.
     width: usize,
 }
 
@@ -31,17 +31,23 @@ impl<T: Copy + Default, const PAGES: usize> Default for Lanes<T, PAGES> {
 
 impl<T: Copy + Default, const PAGES: usize> Lanes<T, PAGES> {
     /// Makes room for a column.
-    pub fn widen_to(&mut self, lane: usize) {
-        debug_assert!(lane < LANES);
-        while self.width <= lane {
-            let narrow = std::mem::take(&mut self.values);
-            self.values = Vec::with_capacity(narrow.len() * 2);
-            for row in narrow.chunks_exact(self.width) {
-                self.values.extend_from_slice(row);
-                self.values.resize(self.values.len() + self.width, T::default());
-            }
-            self.width *= 2;
+    pub fn widen_to(&mut self, column: usize) {
+        if column < self.width {
+            return;
         }
+        // Every row moves: so there is room for a quarter more, and with it for what comes next.
+        let needed = column + 1;
+        let width = match needed {
+            ..=LANES => needed.next_power_of_two(),
+            _ => needed.max(self.width + self.width / 4).next_multiple_of(LANES),
+        };
+        let narrow = std::mem::take(&mut self.values);
+        self.values = Vec::with_capacity(narrow.len() / self.width * width);
+        for row in narrow.chunks_exact(self.width) {
+            self.values.extend_from_slice(row);
+            self.values.resize(self.values.len() + width - self.width, T::default());
+        }
+        self.width = width;
     }
 
     /// A row, as wide as the columns that there is room for or wider.
@@ -82,21 +88,21 @@ impl<T: Copy + Default, const PAGES: usize> Lanes<T, PAGES> {
 }
 
 impl<const PAGES: usize> Lanes<u8, PAGES> {
-    /// Brings whole columns, those whose bit is set in `wanted`, to their places in `columns`: each row's value, 0 where it was not touched.
-    /// What is at other places means nothing. `HEIGHT` is the number of rows.
-    pub fn columns<const HEIGHT: usize>(&self, wanted: u64, columns: &mut Vec<[u8; HEIGHT]>) {
+    /// Brings whole columns, those of the `block`th [`LANES`] whose bit is set in `wanted`, to their places in `columns`: each row's value, 0 where
+    /// it was not touched. What is at other places means nothing. `HEIGHT` is the number of rows.
+    pub fn columns<const HEIGHT: usize>(&self, block: usize, wanted: u64, columns: &mut Vec<[u8; HEIGHT]>) {
         const { assert!(HEIGHT == PAGES * PAGE) };
         columns.resize(LANES, [0; HEIGHT]);
         for (at, page) in self.page_of.iter().enumerate() {
             let page = page.checked_sub(1).map(|page| &self.pages[usize::from(page)]);
-            for first in (0..LANES).step_by(8).filter(|first| wanted >> first & 0xff != 0) {
-                let columns = &mut columns[first..first + 8];
+            for lane in (0..LANES).step_by(8).filter(|lane| wanted >> lane & 0xff != 0) {
+                let columns = &mut columns[lane..lane + 8];
                 let Some(page) = page else {
                     columns.iter_mut().for_each(|column| column[at * PAGE..][..PAGE].fill(0));
                     continue;
                 };
                 for (eight, numbers) in page.as_chunks::<8>().0.iter().enumerate() {
-                    let turned = transposed(numbers.map(|number| self.eight(number, first)));
+                    let turned = transposed(numbers.map(|number| self.eight(number, block * LANES + lane)));
                     for (column, values) in columns.iter_mut().zip(turned) {
                         column[at * PAGE + eight * 8..][..8].copy_from_slice(&values.to_le_bytes());
                     }
@@ -146,41 +152,46 @@ mod tests {
 
     use super::*;
 
+    /// More than two blocks of them, so that there are rows of every width.
+    const COLUMNS: usize = 150;
+
     proptest! {
         #[test]
-        fn columns_hold_what_was_put_in_their_rows(touches in prop::collection::vec((0usize..256, 0usize..LANES, 1u32..9), 0..300)) {
+        fn columns_hold_what_was_put_in_their_rows(touches in prop::collection::vec((0usize..256, 0..COLUMNS, 1u32..9), 0..300)) {
             let mut lanes = Lanes::<u32, 4>::default();
-            let mut expected = vec![BTreeMap::<u16, u32>::new(); LANES];
-            for (row, lane, value) in touches {
-                lanes.widen_to(lane);
-                lanes.row(row)[lane] += value;
-                *expected[lane].entry(row as u16).or_default() += value;
+            let mut expected = vec![BTreeMap::<u16, u32>::new(); COLUMNS];
+            for (row, column, value) in touches {
+                lanes.widen_to(column);
+                lanes.row(row)[column] += value;
+                *expected[column].entry(row as u16).or_default() += value;
             }
-            for (lane, expected) in expected.into_iter().enumerate() {
-                lanes.widen_to(lane);
-                let column = lanes.rows().map(|(row, values)| (row, values[lane]));
-                let found: Vec<(u16, u32)> = column.filter(|(_, value)| *value > 0).collect();
+            for (column, expected) in expected.into_iter().enumerate() {
+                lanes.widen_to(column);
+                let values = lanes.rows().map(|(row, values)| (row, values[column]));
+                let found: Vec<(u16, u32)> = values.filter(|(_, value)| *value > 0).collect();
                 prop_assert_eq!(found, expected.into_iter().collect::<Vec<_>>());
             }
         }
 
         #[test]
         fn whole_columns_are_what_rows_hold(
-            touches in prop::collection::vec((0usize..256, 0usize..LANES, 1u8..9), 0..300), lanes in 1usize..=LANES, wanted: u64,
+            touches in prop::collection::vec((0usize..256, 0..COLUMNS, 1u8..9), 0..300), width in 1..=COLUMNS, wanted: u64,
         ) {
-            let mut block = Lanes::<u8, 4>::default();
-            block.widen_to(lanes - 1);
-            let mut expected = vec![[0; 256]; LANES];
-            for (row, lane, value) in touches {
-                let lane = lane % lanes;
-                block.row(row)[lane] += value;
-                expected[lane][row] += value;
+            let mut lanes = Lanes::<u8, 4>::default();
+            lanes.widen_to(width - 1);
+            let mut expected = vec![[0; 256]; COLUMNS.next_multiple_of(LANES)];
+            for (row, column, value) in touches {
+                let column = column % width;
+                lanes.row(row)[column] += value;
+                expected[column][row] += value;
             }
             // What an earlier block left there.
             let mut columns = vec![[77; 256]; LANES];
-            block.columns(wanted, &mut columns);
-            for lane in (0..LANES).filter(|lane| wanted >> lane & 1 == 1) {
-                prop_assert_eq!(columns[lane], expected[lane], "lane {} of {}", lane, lanes);
+            for (block, expected) in expected.chunks(LANES).enumerate() {
+                lanes.columns(block, wanted, &mut columns);
+                for lane in (0..LANES).filter(|lane| wanted >> lane & 1 == 1) {
+                    prop_assert_eq!(columns[lane], expected[lane], "lane {} of block {} in {}", lane, block, width);
+                }
             }
         }
     }

@@ -1,16 +1,19 @@
 //! The profile of a context: what was last known of it, kept in parts and written as text when emitted.
 
+use std::sync::Arc;
+
 use indexmap::IndexSet;
 
 use super::hash::Seeded;
 use super::keys::Client;
+use super::shared_texts::SharedTexts;
 
 /// The latest attributes of a context and the client library it was seen with.
 #[derive(Debug)]
 pub(super) struct Profile {
     /// Never before 1970, so that text order is time order; 0 while nothing is known of attributes, so that whoever knows some wins.
     seen_us: i64,
-    attributes_json: Box<str>,
+    attributes_json: Arc<str>,
     omitted: u32,
     client: u32,
 }
@@ -52,14 +55,14 @@ impl Sighting<'_> {
 
 impl Profile {
     /// The first sighting.
-    pub fn new(sighting: Sighting<'_>) -> Self {
+    pub fn new(sighting: Sighting<'_>, texts: &mut SharedTexts) -> Self {
         let Sighting { attributes_json, omitted, client, .. } = sighting;
-        Self { seen_us: sighting.known_us(), attributes_json: attributes_json.into(), omitted, client }
+        Self { seen_us: sighting.known_us(), attributes_json: texts.share(attributes_json), omitted, client }
     }
 
     /// Takes a sighting in: the later wins, of two at the same time the greater text, which is what stores do when they merge.
     #[inline]
-    pub fn update(&mut self, sighting: Sighting<'_>, clients: &IndexSet<Client, Seeded>) {
+    pub fn update(&mut self, sighting: Sighting<'_>, clients: &IndexSet<Client, Seeded>, texts: &mut SharedTexts) {
         let seen_us = sighting.known_us();
         if seen_us < self.seen_us {
             return;
@@ -70,13 +73,13 @@ impl Profile {
         if is_same {
             self.seen_us = seen_us;
         } else {
-            self.replace(sighting, clients);
+            self.replace(sighting, clients, texts);
         }
     }
 
     #[cold]
-    fn replace(&mut self, sighting: Sighting<'_>, clients: &IndexSet<Client, Seeded>) {
-        let new = Self::new(sighting);
+    fn replace(&mut self, sighting: Sighting<'_>, clients: &IndexSet<Client, Seeded>, texts: &mut SharedTexts) {
+        let new = Self::new(sighting, texts);
         let text = |profile: &Self| profile.shown().render(&clients[profile.client as usize].to_json());
         if new.seen_us > self.seen_us || text(&new) > text(self) {
             *self = new;
@@ -107,29 +110,30 @@ mod tests {
             wrapper: String::new(),
         };
         let clients: IndexSet<Client, Seeded> = [client("a"), client("b")].into_iter().collect();
+        let mut texts = SharedTexts::new(Seeded(0));
         let render = |profile: &Profile| {
             let shown = profile.shown();
             format!("{:016x}{}", profile.known_us(), shown.render(&clients[shown.client as usize].to_json()))
         };
         let see = |seen_us, attributes_json, client| Sighting { seen_us, attributes_json, omitted: 2, client };
-        let mut profile = Profile::new(see(5, r#"{"n":1}"#, 0));
+        let mut profile = Profile::new(see(5, r#"{"n":1}"#, 0), &mut texts);
         let first = r#"0000000000000005{"attributes":{"n":1},"omitted":2,"sdk":{"name":"a","version":"1\"","platform":"","wrapper":""}}"#;
         assert_eq!(render(&profile), first);
-        profile.update(see(4, r#"{"n":9}"#, 1), &clients);
-        profile.update(see(5, r#"{"n":0}"#, 1), &clients);
+        profile.update(see(4, r#"{"n":9}"#, 1), &clients, &mut texts);
+        profile.update(see(5, r#"{"n":0}"#, 1), &clients, &mut texts);
         assert_eq!(render(&profile), first);
-        profile.update(see(5, r#"{"n":2}"#, 0), &clients);
+        profile.update(see(5, r#"{"n":2}"#, 0), &clients, &mut texts);
         assert!(render(&profile).contains(r#"{"n":2}"#));
-        profile.update(see(6, "", 1), &clients);
+        profile.update(see(6, "", 1), &clients, &mut texts);
         assert!(render(&profile).starts_with(r#"0000000000000005{"attributes":{"n":2},"#), "it knows no attributes");
-        let mut profile = Profile::new(see(7, "", 0));
-        profile.update(see(6, "", 1), &clients);
+        let mut profile = Profile::new(see(7, "", 0), &mut texts);
+        profile.update(see(6, "", 1), &clients, &mut texts);
         assert!(
             render(&profile).contains(r#""name":"b""#),
             "of two that know none the greater, too, whichever came first"
         );
         assert!(render(&profile).starts_with(r#"0000000000000000{"attributes":{},"#), "and loses against whoever does");
-        profile.update(see(6, "{}", 1), &clients);
+        profile.update(see(6, "{}", 1), &clients, &mut texts);
         assert!(render(&profile).starts_with(r#"0000000000000006{"attributes":{},"#));
     }
 }

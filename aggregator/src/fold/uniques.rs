@@ -1,8 +1,7 @@
 //! Distinct users of flags and variations, and distinct contexts of environments, by day: HyperLogLog registers under construction.
 //!
 //! All sketches of one environment and day lie side by side on a board, since a call brings one user, and so one register, to the
-//! sketches of all its flags. A flag's own sketch is the union of its variations', and that of all users the union of the flags'; both are raised
-//! when a variation's is, which soon is seldom.
+//! sketches of all its flags. A flag's own sketch is the union of its variations', made when it is emitted.
 
 use flagmint_schemas::ids::{FlagId, VariationId};
 use flagmint_schemas::sketch::unique::{self, REGISTERS, register_of};
@@ -14,8 +13,7 @@ use super::lanes::{LANES, Lanes};
 /// Stands for the sketch that nobody asks for: decisions that do not count in analytics go there, so that all go the same way.
 pub(super) const NOBODY: u32 = 0;
 
-/// The column of an environment's distinct contexts, and that of the users of all its flags.
-const ONLY: u32 = 0;
+type Registers = Lanes<u8, { REGISTERS / 64 }>;
 
 /// What one hash does to a sketch: computed once per context, applied once per decision.
 #[derive(Clone, Copy, Debug)]
@@ -25,6 +23,9 @@ pub(super) struct Mark {
 }
 
 impl Mark {
+    /// The mark of nobody, which changes no sketch.
+    pub const NONE: Self = Self { register: 0, value: 0 };
+
     /// The mark of a hash.
     #[inline]
     pub fn of(hash: u64) -> Self {
@@ -41,12 +42,8 @@ pub(super) struct Uniques {
     boards: IndexMap<(u32, i64), Board, Seeded>,
     sketches: usize,
     dirty: Vec<u32>,
-    /// Columns of variations just raised, then those of their flags; empty between calls.
-    raised: Vec<u32>,
-    /// Columns of flags just raised; empty between calls.
-    raised_flags: Vec<u32>,
     /// Sketches on their way out of their lanes.
-    scratch: Vec<[u8; REGISTERS]>,
+    columns: Vec<[u8; REGISTERS]>,
 }
 
 /// Who a sketch counts.
@@ -71,120 +68,151 @@ pub(super) struct Changed {
 #[derive(Debug)]
 struct Board {
     is_dirty: bool,
-    /// The index is the column in `flag_columns`.
-    flags: IndexSet<FlagId, Seeded>,
-    /// By flag's column and variation. The index plus one is the column in `variation_columns`; column 0 is [`NOBODY`]'s.
+    /// By flag: what the registers of its sketch added up to when it was last emitted. They never fall, so it has changed if and only if that has.
+    flags: IndexMap<FlagId, u64, Seeded>,
+    /// By flag's index and variation. The index plus one is the column in `registers`; column 0 is [`NOBODY`]'s.
     variations: IndexSet<(u32, VariationId), Seeded>,
-    flag_columns: Columns,
-    variation_columns: Columns,
-    user_columns: Columns,
-    context_columns: Columns,
+    registers: Registers,
+    /// By column: 1 if it has changed since it was last emitted.
+    raised: Vec<u8>,
+    users: Sketch,
+    /// Distinct contexts; counted as a sketch once there is one.
+    contexts: Sketch,
+    has_contexts: bool,
 }
 
-/// Any number of sketches, [`LANES`] by [`LANES`].
+/// A sketch by itself.
 #[derive(Debug, Default)]
-struct Columns {
-    blocks: Vec<Block>,
+struct Sketch {
+    registers: Registers,
+    is_dirty: bool,
 }
 
-#[derive(Debug, Default)]
-struct Block {
-    lanes: Lanes<u8, { REGISTERS / 64 }>,
-    /// A bit for each column.
-    dirty: u64,
-}
-
-impl Columns {
-    fn make(&mut self, column: u32) {
-        let (block, lane) = place(column);
-        if block == self.blocks.len() {
-            self.blocks.push(Block::default());
-        }
-        self.blocks[block].lanes.widen_to(lane);
-    }
-
-    /// Adds a mark to several sketches; those that this changed are told to `raised`.
+impl Sketch {
+    /// Adds a mark; true if that changed it.
     #[inline]
-    fn raise(&mut self, mark: Mark, columns: impl Iterator<Item = u32>, mut raised: impl FnMut(u32)) {
-        let (mut current, mut row) = (0, self.blocks[0].lanes.row(mark.register.into()));
-        for column in columns {
-            let (block, lane) = place(column);
-            if block != current {
-                (current, row) = (block, self.blocks[block].lanes.row(mark.register.into()));
-            }
-            let register = &mut row[lane];
-            if *register < mark.value {
-                *register = mark.value;
-                raised(column);
-            }
-        }
-    }
-
-    /// Adds a mark to one sketch; true if that changed it.
-    fn raise_one(&mut self, column: u32, mark: Mark) -> bool {
-        let mut is_raised = false;
-        self.raise(mark, std::iter::once(column), |_| is_raised = true);
-        if is_raised {
-            self.soil(column);
-        }
+    fn raise(&mut self, mark: Mark) -> bool {
+        let register = &mut self.registers.row(mark.register.into())[0];
+        let is_raised = *register < mark.value;
+        *register = (*register).max(mark.value);
+        self.is_dirty |= is_raised;
         is_raised
     }
 
-    /// Takes note that a sketch has changed.
-    fn soil(&mut self, column: u32) {
-        let (block, lane) = place(column);
-        self.blocks[block].dirty |= 1 << lane;
-    }
-
-    /// The sketches changed since the last time, in their stored form; `scratch` is used on the way.
-    fn take_dirty(&mut self, scratch: &mut Vec<[u8; REGISTERS]>) -> Vec<(u32, Vec<u8>)> {
-        let mut changed = Vec::new();
-        for (number, block) in self.blocks.iter_mut().enumerate() {
-            let dirty = std::mem::take(&mut block.dirty);
-            if dirty == 0 {
-                continue;
-            }
-            block.lanes.columns(dirty, scratch);
-            for lane in (0..LANES).filter(|lane| dirty >> lane & 1 == 1) {
-                changed.push(((number * LANES + lane) as u32, unique::encode(&scratch[lane])));
-            }
-        }
-        changed
+    /// Its stored form if it has changed since the last time.
+    fn take_changed(&mut self, scratch: &mut Vec<[u8; REGISTERS]>) -> Option<Vec<u8>> {
+        std::mem::take(&mut self.is_dirty).then(|| {
+            self.registers.columns(0, 1, scratch);
+            unique::encode(&scratch[0])
+        })
     }
 }
 
-const fn place(column: u32) -> (usize, usize) {
-    (column as usize / LANES, column as usize % LANES)
+/// One register of all sketches of variations on a board, and who is brought to them.
+#[derive(Debug)]
+pub(super) struct Row<'a> {
+    registers: &'a mut [u8],
+    raised: &'a mut [u8],
+    value: u8,
+    has_raised: bool,
+    /// Some bits of the columns that were given.
+    columns: u32,
+}
+
+impl Row<'_> {
+    /// Brings the user to the sketch in a column. Without a branch, since it cannot be told which register rises.
+    #[inline]
+    pub fn raise(&mut self, column: u32) {
+        let register = &mut self.registers[column as usize];
+        let is_raised = *register < self.value;
+        *register = (*register).max(self.value);
+        self.raised[column as usize] |= u8::from(is_raised);
+        self.has_raised |= is_raised;
+        self.columns |= column;
+    }
+
+    /// Whether a sketch has changed, and whether one was not [`NOBODY`]'s.
+    #[inline]
+    pub const fn finish(self) -> (bool, bool) {
+        (self.has_raised, self.columns != NOBODY)
+    }
 }
 
 impl Board {
     fn new(hashing: Seeded) -> Self {
-        let mut board = Self {
+        Self {
             is_dirty: false,
-            flags: IndexSet::with_hasher(hashing),
+            flags: IndexMap::with_hasher(hashing),
             variations: IndexSet::with_hasher(hashing),
-            flag_columns: Columns::default(),
-            variation_columns: Columns::default(),
-            user_columns: Columns::default(),
-            context_columns: Columns::default(),
-        };
-        board.variation_columns.make(NOBODY);
-        board
+            registers: Registers::default(),
+            raised: vec![0],
+            users: Sketch::default(),
+            contexts: Sketch::default(),
+            has_contexts: false,
+        }
+    }
+
+    /// Hands over the sketches changed since the last time; `columns` and `unions` are used on the way.
+    fn take_changed(
+        &mut self,
+        columns: &mut Vec<[u8; REGISTERS]>,
+        unions: &mut Vec<[u8; REGISTERS]>,
+        mut add: impl FnMut(Counted, Vec<u8>),
+    ) {
+        self.is_dirty = false;
+        self.raised[NOBODY as usize] = 0;
+        // Places in `unions` of the flags that a variation of has changed.
+        let mut union_of = vec![None; self.flags.len()];
+        unions.clear();
+        for (&(of_flag, _), _) in self.variations.iter().zip(&self.raised[1..]).filter(|(_, raised)| **raised == 1) {
+            union_of[of_flag as usize].get_or_insert_with(|| {
+                unions.push([0; REGISTERS]);
+                unions.len() - 1
+            });
+        }
+        for block in 0..self.raised.len().div_ceil(LANES) {
+            let first = block * LANES;
+            let end = self.raised.len().min(first + LANES);
+            // A flag's union needs all of its variations.
+            let wanted: Vec<(usize, usize)> = (first.max(1)..end)
+                .filter_map(|column| Some((column, union_of[self.variations[column - 1].0 as usize]?)))
+                .collect();
+            if wanted.is_empty() {
+                continue;
+            }
+            let bits = wanted.iter().fold(0, |bits, (column, _)| bits | 1 << (column - first));
+            self.registers.columns(block, bits, columns);
+            for (column, union) in wanted {
+                let registers = &columns[column - first];
+                unions[union].iter_mut().zip(registers).for_each(|(all, one)| *all = (*all).max(*one));
+                let (of_flag, variation) = self.variations[column - 1];
+                // Without a variation it is the flag's own sketch, or a part of that.
+                if std::mem::take(&mut self.raised[column]) == 1 && !variation.is_none() {
+                    let (flag, _) = self.flags.get_index(of_flag as usize).expect("flags are never removed");
+                    add(Counted::Of(*flag, variation), unique::encode(registers));
+                }
+            }
+        }
+        for ((flag, emitted), union) in self.flags.iter_mut().zip(union_of) {
+            let Some(union) = union else { continue };
+            let sum = unions[union].iter().map(|value| u64::from(*value)).sum();
+            if std::mem::replace(emitted, sum) != sum {
+                add(Counted::Of(*flag, VariationId::NONE), unique::encode(&unions[union]));
+            }
+        }
+        if let Some(registers) = self.users.take_changed(columns) {
+            add(Counted::Users, registers);
+        }
+        if let Some(registers) = self.contexts.take_changed(columns) {
+            add(Counted::Of(FlagId::NONE, VariationId::NONE), registers);
+        }
     }
 }
 
 impl Uniques {
     /// No sketches.
     pub fn new(hashing: Seeded) -> Self {
-        Self {
-            hashing,
-            boards: IndexMap::with_hasher(hashing),
-            sketches: 0,
-            dirty: Vec::new(),
-            raised: Vec::new(),
-            raised_flags: Vec::new(),
-            scratch: Vec::new(),
-        }
+        Self { hashing, boards: IndexMap::with_hasher(hashing), sketches: 0, dirty: Vec::new(), columns: Vec::new() }
     }
 
     /// How many sketches there are, those that are unions of others not counted.
@@ -203,52 +231,37 @@ impl Uniques {
     /// The column on a board of a variation's users.
     pub fn column(&mut self, board: u32, flag: FlagId, variation: VariationId) -> u32 {
         let board = &mut self.boards[board as usize];
-        let (of_flag, is_new) = board.flags.insert_full(flag);
-        if is_new {
-            board.flag_columns.make(of_flag as u32);
-        }
+        let (of_flag, _) = board.flags.insert_full(flag, 0);
         let (number, is_new) = board.variations.insert_full((of_flag as u32, variation));
-        let column = number as u32 + 1;
+        let column = number + 1;
         if is_new {
-            if column == NOBODY + 1 {
-                board.user_columns.make(ONLY);
-            }
-            board.variation_columns.make(column);
+            board.registers.widen_to(column);
+            board.raised.push(0);
             self.sketches += 1;
         }
-        column
+        column as u32
     }
 
-    /// Adds one user's mark to variations, given by their columns.
+    /// Where a user is brought to sketches of variations; [`Self::raised`] is told what came of it.
     #[inline]
-    pub fn raise(&mut self, board: u32, mark: Mark, columns: impl Iterator<Item = u32>) {
-        let of_variations = &mut self.boards[board as usize].variation_columns;
-        of_variations.raise(mark, columns, |column| self.raised.push(column));
-        if !self.raised.is_empty() {
-            self.note_raised(board, mark);
+    pub fn row(&mut self, board: u32, mark: Mark) -> Row<'_> {
+        let Board { registers, raised, .. } = &mut self.boards[board as usize];
+        Row {
+            registers: registers.row(mark.register.into()),
+            raised,
+            value: mark.value,
+            has_raised: false,
+            columns: NOBODY,
         }
     }
 
-    #[cold]
-    fn note_raised(&mut self, number: u32, mark: Mark) {
-        self.raised.retain(|column| *column != NOBODY);
-        if self.raised.is_empty() {
-            return;
-        }
+    /// Takes note of what [`Row::finish`] says about a row.
+    #[inline]
+    pub fn raised(&mut self, number: u32, mark: Mark, (has_raised, is_counted): (bool, bool)) {
         let board = &mut self.boards[number as usize];
-        for column in &mut self.raised {
-            board.variation_columns.soil(*column);
-            *column = board.variations[*column as usize - 1].0;
-        }
-        let mut flags = std::mem::take(&mut self.raised_flags);
-        board.flag_columns.raise(mark, self.raised.drain(..), |of_flag| flags.push(of_flag));
-        // A flag is raised no higher than one of its variations, nor all flags than one of them.
-        if !flags.is_empty() {
-            board.user_columns.raise_one(ONLY, mark);
-        }
-        flags.drain(..).for_each(|of_flag| board.flag_columns.soil(of_flag));
-        self.raised_flags = flags;
-        if !std::mem::replace(&mut board.is_dirty, true) {
+        // All users are the union of the variations'.
+        let has_raised = has_raised | (is_counted && board.users.raise(mark));
+        if has_raised && !std::mem::replace(&mut board.is_dirty, true) {
             self.dirty.push(number);
         }
     }
@@ -256,40 +269,21 @@ impl Uniques {
     /// Adds a context's mark to those of its environment.
     pub fn raise_contexts(&mut self, number: u32, mark: Mark) {
         let board = &mut self.boards[number as usize];
-        if board.context_columns.blocks.is_empty() {
-            board.context_columns.make(ONLY);
-            self.sketches += 1;
-        }
-        if board.context_columns.raise_one(ONLY, mark) && !std::mem::replace(&mut board.is_dirty, true) {
+        self.sketches += usize::from(!std::mem::replace(&mut board.has_contexts, true));
+        if board.contexts.raise(mark) && !std::mem::replace(&mut board.is_dirty, true) {
             self.dirty.push(number);
         }
     }
 
     /// The sketches changed since the last call.
     pub fn take_changed(&mut self) -> Vec<Changed> {
-        let mut changed = Vec::new();
+        let (mut changed, mut unions) = (Vec::new(), Vec::new());
         self.dirty.sort_unstable();
         for number in std::mem::take(&mut self.dirty) {
             let (&(environment, day_us), board) =
                 self.boards.get_index_mut(number as usize).expect("boards are never removed");
-            board.is_dirty = false;
-            let mut add = |counted, registers| changed.push(Changed { environment, counted, day_us, registers });
-            for (column, registers) in board.variation_columns.take_dirty(&mut self.scratch) {
-                let (of_flag, variation) = board.variations[column as usize - 1];
-                // Without a variation it is the flag's own sketch, or a part of that.
-                if !variation.is_none() {
-                    add(Counted::Of(board.flags[of_flag as usize], variation), registers);
-                }
-            }
-            for (column, registers) in board.flag_columns.take_dirty(&mut self.scratch) {
-                add(Counted::Of(board.flags[column as usize], VariationId::NONE), registers);
-            }
-            for (_, registers) in board.user_columns.take_dirty(&mut self.scratch) {
-                add(Counted::Users, registers);
-            }
-            for (_, registers) in board.context_columns.take_dirty(&mut self.scratch) {
-                add(Counted::Of(FlagId::NONE, VariationId::NONE), registers);
-            }
+            let add = |counted, registers| changed.push(Changed { environment, counted, day_us, registers });
+            board.take_changed(&mut self.columns, &mut unions, add);
         }
         changed
     }
