@@ -34,6 +34,7 @@ mod keys;
 mod lanes;
 mod outcomes;
 mod pages;
+mod prefetch;
 mod producers;
 mod profile;
 mod rows;

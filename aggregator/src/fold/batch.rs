@@ -15,6 +15,7 @@ use super::chunk::{Chunk, Context, DecisionSlots};
 use super::hash;
 use super::keys::{ClassKey, Client, ContextKey, DecisionKey, UsageKey};
 use super::outcomes::OutcomeKey;
+use super::prefetch::prefetch;
 use super::profile::{Profile, Sighting};
 use super::sightings::{SeenContexts, Sightings};
 use super::sums::Sums;
@@ -90,6 +91,7 @@ pub(super) fn fold(
     scratch.sums.start(view.outcomes().len());
     let known = &chunk.outcomes[environment as usize];
     known.find_all(view.outcomes(), &mut scratch.outcome_hashes, &mut scratch.outcome_numbers);
+    known.prefetch_slots(&scratch.outcome_numbers);
     let totals = Totals::default();
     let mut fold =
         BatchFold { view, environment, append_time_us, chunk, scratch, today: None, last_kind: None, totals };
@@ -149,11 +151,30 @@ impl BatchFold<'_> {
                 is_counted: caller.is_counted && calls.counted()[row] == 1,
                 minute_us: minute_of(call.time_us),
             });
+            self.prefetch(class, row + 1, &outcomes[end..]);
             self.decisions(class, &call, &outcomes[start..end], &counts[start..end]);
             if start == end && calls.error_code()[row] != 0 {
                 self.failure(class, calls.error_code()[row]);
             }
             start = end;
+        }
+    }
+
+    /// Has that fetched which a call will touch if it is of this class, as most are; its decisions are the first of `outcomes`.
+    fn prefetch(&mut self, class: usize, row: usize, outcomes: &[u32]) {
+        let calls = self.view.calls();
+        let (Some(&decisions), Some(&latency_us)) = (calls.decisions().get(row), calls.latency_us().get(row)) else {
+            return;
+        };
+        let mark = self.mark(calls.context()[row]);
+        let &Class { histograms, uniques, .. } = &self.scratch.classes[class];
+        let histogram_row = self.chunk.histograms.touched(histograms, bucket_of(latency_us.into()));
+        let unique_row = self.chunk.uniques.touched(uniques, mark);
+        let sums = self.scratch.sums.of_class(class);
+        for &outcome in &outcomes[..decisions as usize] {
+            let sum = &sums[outcome as usize];
+            prefetch(histogram_row, sum.histogram as usize);
+            prefetch(unique_row, sum.unique as usize);
         }
     }
 
@@ -284,6 +305,7 @@ impl BatchFold<'_> {
         let number = self.scratch.outcome_numbers[row];
         let known = self.chunk.outcomes[self.environment as usize].slots(&key, number);
         let slots = known.unwrap_or_else(|| self.look_up(&key, row));
+        self.chunk.prefetch(&slots);
         self.scratch.sums.open(class, outcome, slots, (key.measure, self.view.outcomes().reason()[row]));
     }
 
@@ -325,10 +347,9 @@ impl BatchFold<'_> {
         for class in 0..self.scratch.used {
             let mut contexts = std::mem::take(&mut self.scratch.classes[class].contexts);
             let key = self.scratch.classes[class].key;
-            // All of them are looked for before the first is needed, so that memory is waited for once.
+            // First the places of all of them in the index are on their way, then the cells there, then they are needed.
             named.extend(contexts.drain().filter_map(|(row, sightings)| self.named(key, row as usize, sightings)));
-            let touched = named.iter().fold(0, |all, named| all ^ self.chunk.contexts.touch(named.hash));
-            std::hint::black_box(touched);
+            named.iter().for_each(|named| self.chunk.contexts.prefetch_hashed(named.hash));
             named.drain(..).for_each(|named| self.sighted(named));
             self.scratch.classes[class].contexts = contexts;
         }
@@ -347,9 +368,15 @@ impl BatchFold<'_> {
                 self.sighted(named);
             }
         }
-        match self.view.contexts().user_hash()[call.context as usize] {
-            0 => Mark::NONE,
-            user_hash => Mark::of(user_hash),
+        self.mark(call.context)
+    }
+
+    /// The mark of a context's user key.
+    #[inline]
+    fn mark(&self, context: u32) -> Mark {
+        match self.view.contexts().user_hash().get(context as usize) {
+            None | Some(0) => Mark::NONE,
+            Some(user_hash) => Mark::of(*user_hash),
         }
     }
 
@@ -367,6 +394,7 @@ impl BatchFold<'_> {
         let (environment, kind, key) = (self.environment, self.kind(row), key.clone());
         let key = ContextKey { environment, source: class.source, kind, day_us: day_of(class.minute_us), key };
         let hash = self.chunk.contexts.hash(&key);
+        self.chunk.contexts.prefetch_index(hash);
         Some(Named { row, sightings, key, hash })
     }
 

@@ -4,6 +4,7 @@ use std::hash::{BuildHasher, Hash};
 
 use super::hash::Seeded;
 use super::index::Index;
+use super::prefetch::prefetch;
 
 /// Stands for "no slot looked up yet".
 pub(super) const ABSENT: u32 = u32::MAX;
@@ -42,10 +43,25 @@ impl<K: Hash + Eq, V> Cells<K, V> {
         self.hashing.hash_one(key)
     }
 
-    /// Fetches what is looked at first when a key with this hash is looked for; see [`Index::touch`].
+    /// Has that fetched which a look-up of a key with this hash begins with.
     #[inline]
-    pub fn touch(&self, hash: u64) -> u64 {
-        self.index.touch(hash)
+    pub fn prefetch_index(&self, hash: u64) {
+        self.index.prefetch(hash);
+    }
+
+    /// Has the cell fetched that a key with this hash probably has.
+    #[inline]
+    pub fn prefetch_hashed(&self, hash: u64) {
+        if let Some(slot) = self.index.find(hash, |_| true) {
+            prefetch(&self.keys, slot as usize);
+            self.prefetch(slot);
+        }
+    }
+
+    /// Has the value in a slot fetched, if there is one.
+    #[inline]
+    pub fn prefetch(&self, slot: u32) {
+        prefetch(&self.slots, slot as usize);
     }
 
     /// The slot of a key, made with `value` if new.

@@ -250,6 +250,14 @@ impl Chunk {
         slots
     }
 
+    /// Has the cells fetched that decisions will be added to.
+    #[inline]
+    pub fn prefetch(&self, slots: &DecisionSlots) {
+        self.decisions.prefetch(slots.decision);
+        self.latency.prefetch(slots.latency);
+        self.flags.prefetch(slots.flag);
+    }
+
     /// Adds what decisions of a batch add up to.
     pub fn add(&mut self, target: &Target, sum: &Sum) {
         let Target { slots, measure, reason, .. } = *target;

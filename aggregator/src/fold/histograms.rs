@@ -77,6 +77,12 @@ impl Histograms {
         self.boards[board as usize].counts.row(bucket.into())
     }
 
+    /// The same as they are, if any is above 0.
+    #[inline]
+    pub fn touched(&self, board: u32, bucket: u16) -> &[u32] {
+        self.boards[board as usize].counts.touched(bucket.into()).unwrap_or_default()
+    }
+
     /// Takes note that a count passed 2^32.
     #[cold]
     pub fn carry(&mut self, board: u32, column: u32, bucket: u16) {

@@ -1,8 +1,10 @@
 //! Where in a list a key is: a table of hashes and places, nothing else.
 //!
 //! Nearly every look-up of a busy log misses the caches. A place of this table holds 32 bits of a hash beside the place in the list, so one look tells that a key is
-//! not there, and [`Index::touch`] can fetch the places of many keys at once before the first of them is looked for. Source of the method:
+//! not there, and [`Index::prefetch`] can fetch the places of many keys at once before the first of them is looked for. Source of the method:
 //! linear probing, Knuth, "The Art of Computer Programming", volume 3, 6.4, algorithm L.
+
+use super::prefetch::prefetch;
 
 /// Places in a list by hash.
 #[derive(Debug)]
@@ -24,10 +26,10 @@ impl Index {
     /// Without a key.
     pub const EMPTY: Self = Self { entries: Vec::new(), len: 0 };
 
-    /// Fetches where the search for a hash begins. What it returns means nothing, and is there to be used, so that the fetch is not left out.
+    /// Has that fetched which a search for a hash looks at first.
     #[inline]
-    pub fn touch(&self, hash: u64) -> u64 {
-        self.entries.get(self.start(hash)).copied().unwrap_or_default()
+    pub fn prefetch(&self, hash: u64) {
+        prefetch(&self.entries, self.start(hash));
     }
 
     /// The place of a key with this hash that `is_it`.
@@ -99,9 +101,9 @@ mod tests {
             let hash = |of: u64| if far { of << 58 } else { of << 32 };
             let (mut index, mut keys) = (Index::EMPTY, Vec::<u64>::new());
             for (number, of) in hashes.into_iter().enumerate() {
-                let key = of << 32 | number as u64 % 3;
+                let key = (of << 32) | (number as u64 % 3);
                 let expected = keys.iter().position(|other| *other == key).map(|place| place as u32);
-                index.touch(hash(of));
+                index.prefetch(hash(of));
                 prop_assert_eq!(index.find(hash(of), |place| keys[place as usize] == key), expected);
                 if expected.is_none() {
                     index.insert(hash(of), keys.len() as u32);

@@ -62,6 +62,14 @@ impl<T: Copy + Default, const PAGES: usize> Lanes<T, PAGES> {
         &mut self.values[start..start + self.width]
     }
 
+    /// A row if it was touched, as it is.
+    #[inline]
+    pub fn touched(&self, row: usize) -> Option<&[T]> {
+        let page = usize::from(self.page_of[row / PAGE]).checked_sub(1)?;
+        let start = usize::from(self.pages[page][row % PAGE]).checked_sub(1)? * self.width;
+        Some(&self.values[start..start + self.width])
+    }
+
     #[cold]
     fn add_row(&mut self, row: usize) -> usize {
         let page = &mut self.page_of[row / PAGE];
@@ -102,8 +110,11 @@ impl<const PAGES: usize> Lanes<u8, PAGES> {
                     continue;
                 };
                 for (eight, numbers) in page.as_chunks::<8>().0.iter().enumerate() {
-                    let turned = transposed(numbers.map(|number| self.eight(number, block * LANES + lane)));
-                    for (column, values) in columns.iter_mut().zip(turned) {
+                    let mut rows = [0; 8];
+                    for (row, number) in rows.iter_mut().zip(numbers) {
+                        *row = self.eight(*number, block * LANES + lane);
+                    }
+                    for (column, values) in columns.iter_mut().zip(transposed(rows)) {
                         column[at * PAGE + eight * 8..][..8].copy_from_slice(&values.to_le_bytes());
                     }
                 }

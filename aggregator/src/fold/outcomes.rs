@@ -14,6 +14,7 @@ use super::chunk::DecisionSlots;
 use super::hash::Seeded;
 use super::index::Index;
 use super::keys::ClassKey;
+use super::prefetch::prefetch;
 use crate::limits::RECENT_CLASSES;
 
 /// What tells decisions of one class apart.
@@ -30,7 +31,7 @@ pub(super) struct OutcomeKey {
 /// Looked up for each outcome of each batch, so half of each id must do: ids are made by the control plane, and that half differs in all of them.
 impl Hash for OutcomeKey {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(self.variation.0.as_u64_pair().1 ^ u64::from(self.reason) << 8 ^ u64::from(self.error_code));
+        state.write_u64(self.variation.0.as_u64_pair().1 ^ (u64::from(self.reason) << 8) ^ u64::from(self.error_code));
         state.write_u64(self.flag.0.as_u64_pair().1 ^ self.rule.0.as_u64_pair().1.rotate_left(32));
     }
 }
@@ -82,12 +83,20 @@ impl Outcomes {
         let key = OutcomeKey::of_rows(outcomes);
         hashes.clear();
         hashes.extend((0..outcomes.len()).map(|row| self.hashing.hash_one(key(row))));
+        hashes.iter().for_each(|hash| self.index.prefetch(*hash));
         numbers.clear();
         numbers.extend(hashes.iter().enumerate().map(|(row, hash)| self.find(*hash, &key(row))));
     }
 
     fn find(&self, hash: u64, key: &OutcomeKey) -> u32 {
         self.index.find(hash, |number| self.keys[number as usize] == *key).unwrap_or(ABSENT)
+    }
+
+    /// Has that fetched which [`Self::slots`] will look at, if what follows is of the class that the last batch was of.
+    pub fn prefetch_slots(&self, numbers: &[u32]) {
+        if let Some(recent) = self.recent.get(self.newest) {
+            numbers.iter().for_each(|number| prefetch(&recent.slots, *number as usize));
+        }
     }
 
     /// The number of an outcome that gets a cell; its hash is the one that [`Self::find_all`] found.

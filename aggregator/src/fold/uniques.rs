@@ -255,6 +255,12 @@ impl Uniques {
         }
     }
 
+    /// The registers that a mark would go to, as they are, if any is above 0.
+    #[inline]
+    pub fn touched(&self, board: u32, mark: Mark) -> &[u8] {
+        self.boards[board as usize].registers.touched(mark.register.into()).unwrap_or_default()
+    }
+
     /// Takes note of what [`Row::finish`] says about a row.
     #[inline]
     pub fn raised(&mut self, number: u32, mark: Mark, (has_raised, is_counted): (bool, bool)) {
