@@ -119,12 +119,12 @@ async fn damage_is_found_and_named() {
         let middle = bytes.len() / 2;
         bytes[middle] ^= 1;
     });
-    let older = rewrite(|bytes| bytes["flagmint-rollups ".len()] = b'0');
+    let older = rewrite(|bytes| bytes["flagmint-rollups ".len()] = b'1');
     let remove = |path: &Path| fs::remove_file(path).expect("the file is there");
     let cases: [Case; 7] = [
         ("MANIFEST", "checksum", &cut),
         ("MANIFEST", "checksum", &flip),
-        ("MANIFEST", "format 0", &older),
+        ("MANIFEST", "format 1, as another version", &older),
         ("MANIFEST", "missing", &remove),
         (".parquet", "bytes instead of", &cut),
         (".parquet", "checksum", &flip),

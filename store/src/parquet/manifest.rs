@@ -18,8 +18,9 @@ use crate::StoreError;
 const NAME: &str = "MANIFEST";
 const MAGIC: &str = "flagmint-rollups";
 
-/// Raised with every change of the files or the manifest that older versions would misread.
-const VERSION: u32 = 1;
+/// Raised with every change of the files, of what is in their columns, or of the manifest that another version would misread. 2: registers of
+/// distinct users are stored in half a byte each.
+const VERSION: u32 = 2;
 
 /// What is stored at one moment. Readers hold it as long as they read.
 #[derive(Clone, Debug, Default)]
@@ -115,7 +116,9 @@ fn parse(bytes: &[u8]) -> Result<Manifest, String> {
     let fields: Vec<&str> = header.split(' ').collect();
     let [MAGIC, version, checksum] = fields[..] else { return Err("it has no header".to_owned()) };
     if version != VERSION.to_string() {
-        return Err(format!("it is of format {version}, this program reads format {VERSION}"));
+        return Err(format!(
+            "it is of format {version}, as another version of this program writes it; this one reads format {VERSION} alone"
+        ));
     }
     if checksum != format!("{:08x}", crc32c::crc32c(json)) {
         return Err("its checksum is wrong".to_owned());
