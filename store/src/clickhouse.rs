@@ -25,7 +25,6 @@ use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
-use futures::future::try_join_all;
 
 use crate::answer::answer;
 use crate::check::check;
@@ -197,10 +196,10 @@ impl Shared {
     async fn query(&self, query: &RollupQuery) -> Result<Rows, StoreError> {
         let state = self.state().await?;
         let merge = Merge::of(query);
-        let Statements { settled, current } = question::statements(query, &state.rewrites);
-        let settled = try_join_all(settled.into_iter().map(|sql| self.settled(&merge, sql)));
+        let Statements { settled, current, is_short } = question::statements(query, &state.rewrites);
+        let settled = self.settled(&merge, settled, is_short);
         let (settled, current) = tokio::try_join!(settled, self.current(&merge, current))?;
-        let keys = query.group_by.len() + usize::from(merge.times.is_some());
+        let keys = merge.keys_len();
         let merged = settled.into_iter().try_fold(current, |all, rows| join::joined(query.table, keys, rows, all));
         merged
             .and_then(|merged| answer(merged, keys, query.having.as_ref(), query.page.as_ref()))
@@ -218,17 +217,37 @@ impl Shared {
         }
     }
 
-    /// Rows that do not change. They are not kept where replicas may lag behind: they would be wrong for longer than that.
-    async fn settled(&self, merge: &Merge<'_>, sql: String) -> Result<RecordBatch, StoreError> {
-        if !self.layout.is_one_server() {
-            return self.rows(merge, &sql).await;
+    /// Rows of each source that do not change. They are not kept where replicas may lag behind: they would be wrong for longer than that.
+    /// What is not kept yet is asked for in one statement: most of what a statement costs is not its rows.
+    async fn settled(
+        &self,
+        merge: &Merge<'_>,
+        sources: Vec<String>,
+        is_short: bool,
+    ) -> Result<Vec<RecordBatch>, StoreError> {
+        let is_kept = self.layout.is_one_server();
+        let (mut answers, mut missing) = (Vec::with_capacity(sources.len()), Vec::new());
+        for source in sources {
+            match self.settled.get(&source).filter(|_| is_kept) {
+                Some(answer) => answers.push(answer),
+                None => missing.push(source),
+            }
         }
-        if let Some(answer) = self.settled.get(&sql) {
-            return Ok(answer);
+        let read = match missing.as_slice() {
+            [] => Vec::new(),
+            [_] => vec![self.rows(merge, &merge.asked(&missing, false, is_short)).await?],
+            _ => {
+                let sql = merge.asked(&missing, true, is_short);
+                merge.read_apart(&self.client.rows(Kind::Question, &sql).await?, missing.len())?
+            }
+        };
+        for (source, answer) in missing.into_iter().zip(read) {
+            if is_kept {
+                self.settled.put(source, &answer);
+            }
+            answers.push(answer);
         }
-        let answer = self.rows(merge, &sql).await?;
-        self.settled.put(sql, &answer);
-        Ok(answer)
+        Ok(answers)
     }
 }
 

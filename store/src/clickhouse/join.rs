@@ -30,7 +30,14 @@ pub(super) fn joined(
     if one.num_rows() == 0 || other.num_rows() == 0 {
         return Ok(if one.num_rows() == 0 { other } else { one });
     }
-    let rows = concat_batches(&one.schema(), [&one, &other])?;
+    grouped(table, keys, concat_batches(&one.schema(), [&one, &other])?)
+}
+
+/// Rows with those merged into one that are alike in the first `keys` columns.
+pub(super) fn grouped(table: Table, keys: usize, rows: RecordBatch) -> Result<RecordBatch, ArrowError> {
+    if rows.num_rows() <= 1 {
+        return Ok(rows);
+    }
     let groups = Groups::of(&rows, keys)?;
     let column = |(at, array): (usize, &ArrayRef)| {
         let role = table.column(rows.schema_ref().field(at).name()).map(|column| column.role);
@@ -126,6 +133,8 @@ mod tests {
         let without_time = |rows| batch(rows).project(&[1, 2]).expect("columns");
         let sum = joined(Table::Latency, 0, without_time(&[(0, 2, 3)]), without_time(&[(0, 5, 1)])).expect("readable");
         assert_eq!(sum.column(0).as_primitive::<UInt64Type>().values(), &[7]);
+        assert_eq!(grouped(Table::Latency, 0, without_time(&[(0, 2, 3), (0, 5, 1)])).expect("readable"), sum);
+        assert_eq!(grouped(Table::Latency, 0, without_time(&[])).expect("readable").num_rows(), 0);
         let damaged: ArrayRef = Arc::new(BinaryArray::from_iter_values([b"abc"]));
         let damaged = RecordBatch::try_new(sum.schema(), vec![Arc::clone(sum.column(0)), damaged]).expect("alike");
         assert!(joined(Table::Latency, 0, sum, damaged).is_err());

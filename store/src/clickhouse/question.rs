@@ -5,17 +5,17 @@ use std::fmt::Write as _;
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, RecordBatch, StringArray};
-use arrow::compute::concat_batches;
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch, StringArray};
+use arrow::compute::{concat_batches, filter_record_batch};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt32Type};
 use flagmint_schemas::rollup::{Column, Role, Table};
 use uuid::Uuid;
 
 use super::contexts;
-use super::join::is_joinable;
+use super::join::{grouped, is_joinable};
 use super::rewrites::{Level, Rewrites, project_keys, within};
 use super::sketches;
-use crate::limits::DAY_US;
+use crate::limits::{DAY_US, QUERY_MEMORY_BYTES_MAX};
 use crate::parts::{Parts, join};
 use crate::query::{Rounding, wanted};
 use crate::{Filter, RollupQuery, StoreError};
@@ -59,10 +59,12 @@ impl Merge<'_> {
         keys
     }
 
-    /// Rows of a rewritten table that meet a condition: every key occurs once.
+    /// Rows of a rewritten table that meet a condition: every key occurs once. What is behind `SELECT`, as of all sources.
+    ///
+    /// `PREWHERE`, as in `cells`: the server would find out that it is the best there is, which takes it as long as reading a few rows.
     pub(super) fn coarse(&self, table: &str, condition: &str) -> String {
         let values: Vec<String> = self.values().map(|value| format!("`{}`", value.name)).collect();
-        format!("SELECT {}{} FROM `{table}` WHERE {condition}", self.keys(), values.join(", "))
+        format!("{}{} FROM `{table}` PREWHERE {condition}", self.keys(), values.join(", "))
     }
 
     /// Cells that meet a condition, each with its latest values. The condition is on keys alone, so whatever it leaves out it
@@ -74,13 +76,46 @@ impl Merge<'_> {
         let names: Vec<String> = values.iter().map(|value| format!("`{}`", value.name)).collect();
         let (keys, names) = (self.keys(), names.join(", "));
         if self.table == Table::Contexts {
-            return format!("SELECT {keys}{names} FROM ({})", contexts::cells(&values, condition));
+            return format!("{keys}{names} FROM ({})", contexts::cells(&values, condition));
         }
-        format!("SELECT {keys}{names} FROM `{}` FINAL WHERE {condition}", self.table.name())
+        format!("{keys}{names} FROM `{}` FINAL PREWHERE {condition}", self.table.name())
+    }
+
+    /// Whether every row is fetched, since its sketch is merged here anyway: grouping them costs the server more than their numbers do.
+    fn is_fetched_by_row(&self) -> bool {
+        is_joinable(self.table) && self.values().any(|value| matches!(value.role, Role::Histogram | Role::Registers))
     }
 
     /// All rows of some sources, merged across chunks; sketches as lists.
     pub(super) fn sql(&self, sources: &[String]) -> String {
+        let selects: Vec<String> = sources.iter().map(|source| format!("SELECT {source}")).collect();
+        self.merged(&selects.join(" UNION ALL "), None)
+    }
+
+    /// A question about some sources, for [`Merge::read_all`]; or, where rows are to have the number of their source as [`SOURCE`], for
+    /// [`Merge::read_apart`].
+    pub(super) fn asked(&self, sources: &[String], is_apart: bool, is_short: bool) -> String {
+        let select = |(number, source): (usize, &String)| {
+            let number = if is_apart { format!("toUInt32({number}) AS `{SOURCE}`, ") } else { String::new() };
+            format!("SELECT {number}{source}")
+        };
+        let selects = sources.iter().enumerate().map(select).collect::<Vec<_>>().join(" UNION ALL ");
+        let mut settings = Vec::new();
+        if is_short {
+            settings.push("max_threads = 1, enable_multiple_prewhere_read_steps = 0".to_owned());
+        }
+        let sql = if self.is_fetched_by_row() {
+            // As many as take the memory that the server has for grouping them.
+            settings.push(format!("max_result_rows = 0, max_result_bytes = {QUERY_MEMORY_BYTES_MAX}"));
+            selects
+        } else {
+            self.merged(&selects, is_apart.then_some(SOURCE))
+        };
+        if settings.is_empty() { sql } else { format!("{sql} SETTINGS {}", settings.join(", ")) }
+    }
+
+    /// Rows merged by the server: across chunks, and across sources unless there is a column that tells them apart.
+    fn merged(&self, selects: &str, apart_by: Option<&str>) -> String {
         let merged = |value: &Column| {
             let function = match value.role {
                 Role::Count => "sum",
@@ -91,20 +126,19 @@ impl Merge<'_> {
             format!("{function}(`{0}`) AS `{0}`", value.name)
         };
         let values: Vec<String> = self.values().map(merged).collect();
-        let names = self.group_by.iter().map(|name| format!("`{name}`, "));
-        let mut keys: String = names.collect();
+        let names = || apart_by.into_iter().chain(self.group_by.iter().copied());
+        let mut keys: String = names().map(|name| format!("`{name}`, ")).collect();
         if self.times.is_some() {
             keys.push_str("`t` AS `time_us`, ");
         }
-        let grouped: Vec<String> =
-            self.group_by.iter().copied().chain(self.times.map(|_| "t")).map(|name| format!("`{name}`")).collect();
+        let grouped: Vec<String> = names().chain(self.times.map(|_| "t")).map(|name| format!("`{name}`")).collect();
         // Without grouping, an aggregation over no rows still gives one.
         let last = if grouped.is_empty() {
             "HAVING count() > 0".to_owned()
         } else {
             format!("GROUP BY {}", grouped.join(", "))
         };
-        format!("SELECT {keys}{} FROM ({}) {last}", values.join(", "), sources.join(" UNION ALL "))
+        format!("SELECT {keys}{} FROM ({selects}) {last}", values.join(", "))
     }
 
     /// The schema of the answer.
@@ -128,9 +162,11 @@ impl Merge<'_> {
         let wrong = |name: &str| StoreError::Fatal(format!("column {name} of ClickHouse's answer cannot be read"));
         let column = |field: &Arc<Field>| -> Result<ArrayRef, StoreError> {
             let name = field.name().as_str();
-            let array = rows.column_by_name(name).ok_or_else(|| wrong(name))?;
             let role = self.table.column(name).map(|column| column.role);
+            let named = if role == Some(Role::Time) { rows.column_by_name("t") } else { None };
+            let array = named.or_else(|| rows.column_by_name(name)).ok_or_else(|| wrong(name))?;
             let read = match (role, field.data_type(), array.data_type()) {
+                (Some(Role::Histogram | Role::Registers), _, DataType::Binary) => sketches::unweighted(array),
                 (Some(role @ (Role::Histogram | Role::Registers)), ..) => sketches::merged(role, array),
                 (_, DataType::Utf8, DataType::Binary) => text(array),
                 (_, wanted, found) if wanted == found => Some(Arc::clone(array)),
@@ -143,11 +179,35 @@ impl Merge<'_> {
             .map_err(|error| StoreError::Fatal(format!("ClickHouse's answer: {error}")))
     }
 
+    /// Rows of a question about so many sources apart, as an answer from each.
+    pub(super) fn read_apart(&self, batches: &[RecordBatch], sources: usize) -> Result<Vec<RecordBatch>, StoreError> {
+        let of = |source: usize| {
+            let own = |batch: &RecordBatch| {
+                let numbers = batch.column_by_name(SOURCE)?.as_primitive_opt::<UInt32Type>()?;
+                let is_own = BooleanArray::from_unary(numbers, |number| number as usize == source);
+                filter_record_batch(batch, &is_own).ok()
+            };
+            let own = batches.iter().map(own).collect::<Option<Vec<_>>>();
+            self.read_all(&own.ok_or_else(|| StoreError::Fatal(format!("ClickHouse's answer lacks {SOURCE}")))?)
+        };
+        (0..sources).map(of).collect()
+    }
+
     /// All batches of an answer as one.
     pub(super) fn read_all(&self, batches: &[RecordBatch]) -> Result<RecordBatch, StoreError> {
         let batches = batches.iter().map(|batch| self.read(batch)).collect::<Result<Vec<_>, _>>()?;
-        concat_batches(&self.schema(), &batches)
-            .map_err(|error| StoreError::Refuse(format!("the answer is too large: {error}")))
+        let too_large = |error| StoreError::Refuse(format!("the answer is too large: {error}"));
+        let rows = concat_batches(&self.schema(), &batches).map_err(too_large)?;
+        if !self.is_fetched_by_row() {
+            return Ok(rows);
+        }
+        grouped(self.table, self.keys_len(), rows)
+            .map_err(|error| StoreError::Fatal(format!("ClickHouse's answer: {error}")))
+    }
+
+    /// How many columns tell one row of the answer from another; they are the first.
+    pub(super) fn keys_len(&self) -> usize {
+        self.group_by.len() + usize::from(self.times.is_some())
     }
 }
 
@@ -156,13 +216,18 @@ fn text(array: &ArrayRef) -> Option<ArrayRef> {
     Some(Arc::new(StringArray::try_from_binary(bytes.clone()).ok()?))
 }
 
-/// The statements that answer a question, each a part of it; none if no row can meet its filters. The server plans one beside the other.
+/// The column that tells by which source rows are, in an answer that keeps sources apart.
+const SOURCE: &str = "source_number";
+
+/// What answers a question, each a part of it; nothing if no row can meet its filters. The server plans one statement beside the other.
 #[derive(Debug, Default)]
 pub(super) struct Statements {
-    /// Of coarse rows alone: their answers do not change. Days apart from hours, which are made anew each hour.
+    /// Sources of coarse rows alone: their answers do not change. Days apart from hours, which are made anew each hour.
     pub(super) settled: Vec<String>,
     /// Of cells, and of coarse rows too where answers cannot be joined.
     pub(super) current: Option<String>,
+    /// Whether so little is read that a second thread costs more than it saves.
+    pub(super) is_short: bool,
 }
 
 /// The statements for a question that was checked.
@@ -174,10 +239,9 @@ pub(super) fn statements(query: &RollupQuery, rewrites: &Rewrites) -> Statements
     if !is_joinable(query.table) {
         current.append(&mut coarse);
     }
-    let threads = if is_short(query) { " SETTINGS max_threads = 1" } else { "" };
-    let sql = |sources: &[String]| merge.sql(sources) + threads;
-    let settled = coarse.iter().map(|source| sql(std::slice::from_ref(source))).collect();
-    Statements { settled, current: (!current.is_empty()).then(|| sql(&current)) }
+    let is_short = is_short(query);
+    let current = (!current.is_empty()).then(|| merge.asked(&current, false, is_short));
+    Statements { settled: coarse, current, is_short }
 }
 
 /// Whether a question reads so little that a second thread costs more than it saves: sums and sketches of one project.

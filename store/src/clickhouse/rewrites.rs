@@ -171,17 +171,20 @@ impl Rewrites {
         format!("(`time_us` < {} AND ({}))", self.closed_us(table), of_chunks(&self.covered))
     }
 
-    /// The condition on all other cells. Written without a negation, which the index on these columns would not be used for.
+    /// The condition on all other cells. Written without a negation, which the index on these columns would not be used for, and with each
+    /// epoch once, since every comparison is planned.
     pub(super) fn outside(&self, table: Table) -> String {
-        let chunk = |Covered { partition, epoch, chunk }: &Covered| {
-            format!("(`partition` != {partition} OR `epoch` != {epoch} OR `chunk` >= {chunk})")
-        };
-        let chunks: Vec<String> = self.covered.iter().map(chunk).collect();
-        let chunks = if chunks.is_empty() { "1".to_owned() } else { chunks.join(" AND ") };
-        let roughly = self.bound().map(|Covered { partition, epoch, chunk }| {
-            format!("(`partition` > {partition} OR `epoch` != {epoch} OR `chunk` >= {chunk}) AND ")
-        });
-        format!("(`time_us` >= {} OR ({}{chunks}))", self.closed_us(table), roughly.unwrap_or_default())
+        let mut epochs: BTreeMap<u64, Vec<String>> = BTreeMap::new();
+        if let Some(Covered { partition, epoch, chunk }) = self.bound() {
+            epochs.entry(epoch).or_default().push(format!("(`partition` > {partition} OR `chunk` >= {chunk})"));
+        }
+        for Covered { partition, epoch, chunk } in &self.covered {
+            epochs.entry(*epoch).or_default().push(format!("(`partition` != {partition} OR `chunk` >= {chunk})"));
+        }
+        let epoch = |(epoch, chunks): (u64, Vec<String>)| format!("(`epoch` != {epoch} OR ({}))", chunks.join(" AND "));
+        let epochs: Vec<String> = epochs.into_iter().map(epoch).collect();
+        let outside = if epochs.is_empty() { "1".to_owned() } else { epochs.join(" AND ") };
+        format!("(`time_us` >= {} OR ({outside}))", self.closed_us(table))
     }
 
     /// A partition, an epoch and a chunk that no chunk outside has all three of: a partition up to that one, that epoch, and an earlier offset.

@@ -1,5 +1,5 @@
-//! Answers from coarse rows alone. A generation never changes once it is in force, so what a statement finds in generations that it names
-//! stays right for ever: such answers are kept, by the statement itself, and go when there are too many.
+//! Answers from coarse rows alone. A generation never changes once it is in force, so what is found in generations that are named
+//! stays right for ever: such answers are kept, by the text that selects their rows, and go when there are too many.
 
 use std::sync::{Mutex, MutexGuard};
 
@@ -8,7 +8,7 @@ use indexmap::IndexMap;
 
 use crate::limits::{SETTLED_ANSWER_BYTES_MAX, SETTLED_BYTES_MAX};
 
-/// Answers by statement.
+/// Answers by the text of their source.
 #[derive(Debug, Default)]
 pub(super) struct Settled(Mutex<Inner>);
 
@@ -24,7 +24,7 @@ impl Settled {
         self.0.lock().expect("no code panics while it holds the answers")
     }
 
-    /// The answer to a statement that was asked before.
+    /// The answer from a source that was asked before.
     pub(super) fn get(&self, sql: &str) -> Option<RecordBatch> {
         let answers = &mut self.inner().answers;
         let at = answers.get_index_of(sql)?;

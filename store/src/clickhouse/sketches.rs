@@ -34,6 +34,14 @@ fn weight(role: Role, stored: &[u8]) -> Option<u64> {
     if role == Role::Histogram { latency::count(stored).ok() } else { unique::sum(stored).ok() }
 }
 
+/// Weighted sketches without their weights; `None` if one has none.
+pub(super) fn unweighted(sketches: &ArrayRef) -> Option<ArrayRef> {
+    let sketches: &BinaryArray = sketches.as_binary_opt()?;
+    let stored: Option<Vec<&[u8]>> =
+        sketches.iter().map(|sketch| sketch.unwrap_or_default().get(WEIGHT_LEN..)).collect();
+    Some(std::sync::Arc::new(BinaryArray::from_iter_values(stored?)))
+}
+
 /// Merges lists of weighted sketches, a list for each row; `None` if one cannot be read.
 pub(super) fn merged(role: Role, lists: &ArrayRef) -> Option<ArrayRef> {
     let lists: &GenericListArray<i32> = lists.as_list_opt()?;
@@ -86,6 +94,9 @@ mod tests {
             }
         }
         assert!(weighted(Role::Histogram, &BinaryArray::from_iter_values([b"abc"])).is_none());
+        let array = |texts: [&[u8]; 2]| std::sync::Arc::new(BinaryArray::from_iter_values(texts)) as ArrayRef;
+        assert_eq!(unweighted(&array([b"12345678ab", b"12345678"])), Some(array([b"ab", b""])));
+        assert_eq!(unweighted(&array([b"12345678ab", b"1234567"])), None);
         assert!(weighted(Role::Registers, &BinaryArray::from_iter_values([[1, 2]])).is_none());
     }
 }
