@@ -12,7 +12,7 @@ use tokio::sync::OnceCell;
 use uuid::Uuid;
 
 use crate::error::ApiError;
-use crate::limits::{POOL_CONNECTIONS_MAX, POOL_WAIT, STATEMENT_TIMEOUT};
+use crate::limits::{POOL_CONNECTIONS_MAX, POOL_CONNECTIONS_MIN, POOL_WAIT, STATEMENT_TIMEOUT};
 
 /// A Postgres URL that cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -76,7 +76,7 @@ pub(crate) struct PlanUsage {
 }
 
 impl Directory {
-    /// A directory in the database at `url`. It connects when first asked, so Postgres may still be starting.
+    /// A directory in the database at `url`. It connects beside whatever else is done, so Postgres may still be starting.
     ///
     /// # Errors
     /// The URL cannot be read.
@@ -85,7 +85,10 @@ impl Directory {
             .map_err(BadUrl)?
             .options([("statement_timeout", STATEMENT_TIMEOUT), ("timezone", "UTC")])
             .application_name("flagmint-query-api");
-        let pool = PgPoolOptions::new().max_connections(POOL_CONNECTIONS_MAX).acquire_timeout(POOL_WAIT);
+        let pool = PgPoolOptions::new()
+            .min_connections(POOL_CONNECTIONS_MIN)
+            .max_connections(POOL_CONNECTIONS_MAX)
+            .acquire_timeout(POOL_WAIT);
         Ok(Self { pool: pool.connect_lazy_with(options), access_token_key: OnceCell::new() })
     }
 

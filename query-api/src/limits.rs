@@ -42,6 +42,9 @@ pub const SEARCH_CANDIDATES_MAX: usize = 50_000;
 /// Connections to Postgres: a question reads a few names in about a millisecond, then works elsewhere.
 pub const POOL_CONNECTIONS_MAX: u32 = 8;
 
+/// Connections to Postgres that are made at the start and kept: what one question asks at once. A new one takes Postgres 5 ms or more.
+pub const POOL_CONNECTIONS_MIN: u32 = 2;
+
 /// How long a question waits for Postgres before it is refused with 503: people do not wait longer for a page.
 pub const POOL_WAIT: Duration = Duration::from_secs(2);
 

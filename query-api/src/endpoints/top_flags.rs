@@ -99,19 +99,23 @@ pub(crate) async fn top_flags<S: RollupStore>(
     let limit = |problems: &mut _| members.number("limit", 1..=FLAGS_MAX, problems).unwrap_or(TOP_FLAGS_DEFAULT);
     let (Asked { scope, span }, limit) = Asked::parse(organization, Some(project), &members, api.now(), limit)?;
     let moment = api.moment();
-    let ((), flags, decisions, ledger) = tokio::try_join!(
-        api.directory().check_project(organization, project, scope.environment),
-        api.directory().flags(organization, project),
-        api.ask(scope.by_flag(span, &["served", "reported", "errors"])),
-        api.ask(scope.ledger(span)),
-    )?;
-    let ranked = rank(&decisions, flags)?;
-    // Sketches and histograms are large: only those of the flags shown are fetched.
-    let shown: Vec<FlagId> = ranked.iter().take(limit).map(|ranked| ranked.id).collect();
-    let asks = (!shown.is_empty())
-        .then(|| (scope.latency(span).by(&["flag"]).of_flags(&shown), scope.uniques(span, &shown, &["flag"])));
-    let (latency, uniques) = asks.unzip();
-    let (latency, uniques) = tokio::try_join!(api.ask_if(latency), api.ask_if(uniques))?;
+    // What the ledger says is waited for by nothing else.
+    let ranking = async {
+        let ((), flags, decisions) = tokio::try_join!(
+            api.directory().check_project(organization, project, scope.environment),
+            api.directory().flags(organization, project),
+            api.ask(scope.by_flag(span, &["served", "reported", "errors"])),
+        )?;
+        let ranked = rank(&decisions, flags)?;
+        // Sketches and histograms are large: only those of the flags shown are fetched.
+        let shown: Vec<FlagId> = ranked.iter().take(limit).map(|ranked| ranked.id).collect();
+        let asks = (!shown.is_empty())
+            .then(|| (scope.latency(span).by(&["flag"]).of_flags(&shown), scope.uniques(span, &shown, &["flag"])));
+        let (latency, uniques) = asks.unzip();
+        let (latency, uniques) = tokio::try_join!(api.ask_if(latency), api.ask_if(uniques))?;
+        Ok((ranked, latency, uniques))
+    };
+    let ((ranked, latency, uniques), ledger) = tokio::try_join!(ranking, api.ask(scope.ledger(span)))?;
     let meta = moment.meta(span, &ledger)?.with_users(span);
     ok(TopFlags { flags: answer(ranked, limit, latency.as_ref(), uniques.as_ref())?, meta })
 }
