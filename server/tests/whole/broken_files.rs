@@ -88,7 +88,7 @@ async fn each_damaged_file_is_named() {
         ("log", "FORMAT", |bytes| replace(bytes, "flagmint-log 1", "flagmint-log 7"), "version 7"),
         ("log", "FORMAT", |bytes| bytes.truncate(3), "FORMAT"),
         ("rollups", "MANIFEST", |bytes| flip_byte(bytes, 60), "MANIFEST"),
-        ("rollups", "MANIFEST", |bytes| replace(bytes, " 1 ", " 7 "), "format 7"),
+        ("rollups", "MANIFEST", |bytes| replace(bytes, " 2 ", " 7 "), "format 7"),
         ("rollups", ".parquet", |bytes| bytes.truncate(40), ".parquet"),
     ];
     for (folder, ending, damage, expected) in cases {
