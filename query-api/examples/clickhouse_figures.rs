@@ -67,12 +67,13 @@ fn place() -> String {
     )
 }
 
-/// Buckets of 10 bytes behind a weight, in SQL; which and how many in each depends on `n`.
+/// Buckets of a gap and a count behind a weight, in SQL; which and how many in each depends on `n`. The first gap, above 200, takes two bytes.
 fn buckets(n: &str, number: u32, step: u32) -> String {
     format!(
         "concat(reverse(reinterpretAsString(toUInt64({number} * (1 + {n} % 50)) + 0x0100000000000000)), \
-         arrayStringConcat(arrayMap(i -> concat(substring(reinterpretAsString(toUInt32(65536 + 200 + {n} % 8 + i * {step})), 1, 2), \
-         substring(reinterpretAsString(toUInt128(0x010000000000000000) + 1 + {n} % 50), 1, 8)), range({number}))))"
+         char(200 + {n} % 8, 1, 1 + {n} % 50), repeat(char({gap}, 1 + {n} % 50), {others}))",
+        gap = step - 1,
+        others = number - 1
     )
 }
 
