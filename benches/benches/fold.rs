@@ -11,6 +11,7 @@ use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use flagmint_aggregator::fold::{FoldLimits, PartitionFold, Resume};
 use flagmint_aggregator::limits::CHUNK_RECORDS;
+use flagmint_benches::events::Random;
 use flagmint_log::Record;
 use flagmint_schemas::batch::{
     Attributes, Batch, BatchHeader, Call, Caller, Codec, DecisionRow, ObservedContext, Outcome,
@@ -26,21 +27,8 @@ const BATCHES: u64 = 1000;
 /// Batches of the cold case.
 const COLD: u64 = 400;
 
-/// SplitMix64. Source: Steele, Lea, Flood (2014).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        (self.next() % end as u64) as usize
-    }
+fn below(random: &mut Random, end: usize) -> usize {
+    random.below(end as u64) as usize
 }
 
 #[derive(Clone, Copy)]
@@ -102,21 +90,21 @@ fn batch(random: &mut Random, shape: Shape, environment: u64, now_us: i64) -> Ba
     let (mut calls, mut decisions) = (Vec::new(), Vec::new());
     while decisions.len() < shape.decisions {
         let rows = shape.per_call.min(shape.decisions - decisions.len());
-        let first = random.below(shape.flags);
+        let first = below(random, shape.flags);
         for flag in first..first + rows {
-            let outcome = 2 * (flag % shape.flags) + random.below(2);
-            decisions.push(DecisionRow { outcome: outcome as u32, bucket: random.below(100) as u8, count: 1 });
+            let outcome = 2 * (flag % shape.flags) + below(random, 2);
+            decisions.push(DecisionRow { outcome: outcome as u32, bucket: below(random, 100) as u8, count: 1 });
         }
-        let person = random.below(shape.contexts);
+        let person = below(random, shape.contexts);
         let context = *numbers.entry(person).or_insert_with(|| {
             contexts.push(people[person].clone());
             contexts.len() as u32 - 1
         });
         calls.push(Call {
             call_id: u128::from(random.next()) << 64 | u128::from(random.next()),
-            event_time_us: now_us - random.below(100_000) as i64,
-            latency_us: 40 + (random.below(1 << 16) as u32).leading_zeros() * 30 + random.below(40) as u32,
-            evaluation_ns: 4_000 + random.below(2_000) as u32,
+            event_time_us: now_us - below(random, 100_000) as i64,
+            latency_us: 40 + (below(random, 1 << 16) as u32).leading_zeros() * 30 + below(random, 40) as u32,
+            evaluation_ns: 4_000 + below(random, 2_000) as u32,
             config_version: 7,
             caller: 0,
             context,

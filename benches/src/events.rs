@@ -43,7 +43,8 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    fn below(&mut self, end: u64) -> u64 {
+    /// A number below `end`.
+    pub const fn below(&mut self, end: u64) -> u64 {
         self.next() % end
     }
 

@@ -20,7 +20,7 @@ use super::lag::Meter;
 use super::opener::Opener;
 use super::partition::{Folded, Partition, Reading};
 use super::status::PartitionStatus;
-use crate::fold::{Emitted, FoldLimits, Part};
+use crate::fold::{Emitted, FoldLimits, Part, PartitionFold};
 use crate::limits::{READ_BYTES, READ_BYTES_ALL, READ_BYTES_MIN};
 
 /// Cells and the positions they bring the fold to, by partition.
@@ -209,21 +209,21 @@ impl<L: DecisionLog, S: RollupStore> Assigned<L, S> {
 
     /// The last values of all closed chunks, and where they bring the fold.
     pub fn emit_closed(&mut self) -> (Emitted, Vec<Position>) {
-        let (mut cells, mut positions) = std::mem::take(&mut self.leftover);
-        for partition in self.open.values_mut() {
-            if let Some((mut own, position)) = partition.fold_mut().emit_closed() {
-                cells.append(&mut own);
-                put(&mut positions, position);
-            }
-        }
-        (cells, positions.into_values().collect())
+        self.emit_each(PartitionFold::emit_closed)
     }
 
     /// All changed cells of all partitions, and where they bring the fold.
     pub fn emit(&mut self) -> (Emitted, Vec<Position>) {
+        self.emit_each(PartitionFold::emit)
+    }
+
+    fn emit_each(
+        &mut self,
+        emit: impl Fn(&mut PartitionFold) -> Option<(Emitted, Position)>,
+    ) -> (Emitted, Vec<Position>) {
         let (mut cells, mut positions) = std::mem::take(&mut self.leftover);
         for partition in self.open.values_mut() {
-            if let Some((mut own, position)) = partition.fold_mut().emit() {
+            if let Some((mut own, position)) = emit(partition.fold_mut()) {
                 cells.append(&mut own);
                 put(&mut positions, position);
             }
